@@ -1,0 +1,1 @@
+"""Transforms between a reference and a moving image."""

@@ -1,0 +1,1 @@
+"""The one model core: device, batch, assembly, loop, sliding-window inference."""

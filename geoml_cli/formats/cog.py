@@ -1,0 +1,217 @@
+"""Cloud-optimised GeoTIFFs, written block by block through a raw file and a journal.
+
+A GeoTIFF reopened for update after a kill loses blocks, so blocks go to a raw file and one
+done-byte each to a journal, data before mark; the COG is one translate of the raw file.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.shutil import copy as translate
+
+from geoml_cli.errors import GeomlError
+from geoml_cli.formats.bands import Band
+from geoml_cli.formats.commit import whole_file
+from geoml_cli.geo.grid import Grid, Window
+from geoml_cli.geo.windows import blocks
+
+GDAL_TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+COG_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a COG is to hold, besides its pixels."""
+
+    grid: Grid
+    bands: tuple[Band, ...]
+    dtype: str
+    categorical: bool = False
+    colors: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the raw file."""
+        return (
+            len(self.bands) * self.grid.height * self.grid.width * np.dtype(self.dtype).itemsize
+        )
+
+
+class Journal:
+    """A raster in the making: `NAME.raw` (bands one after another) and `NAME.done` (a byte a block)."""
+
+    def __init__(self, folder: Path, name: str, layout: Layout, block: int) -> None:
+        if layout.dtype not in GDAL_TYPES:
+            raise GeomlError(f"{name}: cannot write values of type {layout.dtype}")
+        self.layout = layout
+        self.blocks = list(blocks(layout.grid.height, layout.grid.width, block))
+        self.raw, self.marks = folder / f"{name}.raw", folder / f"{name}.done"
+        new = not (self.marks.is_file() and self.raw.is_file())
+        new = new or self.marks.stat().st_size != len(self.blocks)
+        new = new or self.raw.stat().st_size != layout.nbytes
+        self._raw = os.open(self.raw, os.O_RDWR | os.O_CREAT, 0o666)
+        self._marks = os.open(self.marks, os.O_RDWR | os.O_CREAT, 0o666)
+        if new:
+            os.ftruncate(self._marks, 0)
+            os.posix_fallocate(self._raw, 0, layout.nbytes)  # a full disk is told now, not at the last block
+            os.ftruncate(self._raw, layout.nbytes)
+            os.pwrite(self._marks, bytes(len(self.blocks)), 0)
+        self.done = np.frombuffer(os.pread(self._marks, len(self.blocks), 0), bool).copy()
+        self._pending: list[int] = []
+
+    def write(self, index: int, data: np.ndarray) -> None:
+        """Write block `index`, data (C, h, w); it counts as done after the next `sync`."""
+        window, grid = self.blocks[index], self.layout.grid
+        data = np.ascontiguousarray(data, self.layout.dtype)
+        assert data.shape == (len(self.layout.bands), window.height, window.width)
+        size = data.itemsize
+        for band in range(data.shape[0]):
+            start = ((band * grid.height + window.row) * grid.width + window.col) * size
+            if window.width == grid.width:
+                _write_all(self._raw, memoryview(data[band]).cast("B"), start)
+                continue
+            for row in range(window.height):
+                _write_all(
+                    self._raw, memoryview(data[band, row]).cast("B"), start + row * grid.width * size
+                )
+        self._pending.append(index)
+
+    def sync(self) -> None:
+        """Flush data, then mark what is pending as done."""
+        if not self._pending:
+            return
+        os.fdatasync(self._raw)
+        for index in self._pending:
+            os.pwrite(self._marks, b"\1", index)
+        os.fdatasync(self._marks)
+        self.done[self._pending] = True
+        self._pending.clear()
+
+    def read(self, window: Window, band: int = 0) -> np.ndarray:
+        """Values (h, w) of a window of one band, as written so far."""
+        grid = self.layout.grid
+        shape = (len(self.layout.bands), grid.height, grid.width)
+        return np.array(
+            np.memmap(self.raw, self.layout.dtype, "r", shape=shape)[(band, *window.slices)]
+        )
+
+    def close(self) -> None:
+        """Let go of the files; what is done stays done."""
+        os.close(self._raw)
+        os.close(self._marks)
+
+    def finish(self, path: Path, options: Mapping[str, str] | None = None) -> None:
+        """Translate to a COG at `path`, then drop the raw file and the journal."""
+        self.sync()
+        assert self.done.all()
+        self.close()
+        write_cog(self.raw, path, self.layout, options)
+        self.raw.unlink()
+        self.marks.unlink()
+
+
+def _write_all(handle: int, view: memoryview, start: int) -> None:
+    while view:
+        n = os.pwrite(handle, view, start)
+        view, start = view[n:], start + n
+
+
+def write_cog(
+    raw: Path, path: Path, layout: Layout, options: Mapping[str, str] | None = None
+) -> None:
+    """Translate a raw file of bands (C, H, W) to a COG."""
+    vrt = raw.with_suffix(".vrt")
+    vrt.write_text(_vrt(raw.name, layout), encoding="utf-8")
+    floats = layout.dtype.startswith("float")
+    how = {
+        "BLOCKSIZE": str(COG_BLOCK),
+        "COMPRESS": "DEFLATE",
+        "PREDICTOR": "YES" if floats or not layout.categorical else "NO",
+        "OVERVIEW_RESAMPLING": "NEAREST" if layout.categorical else "AVERAGE",
+        "BIGTIFF": "IF_SAFER",
+        **(options or {}),
+    }
+    try:
+        with whole_file(path) as temporary:
+            # COG's overviews go through temporary files beside the target: raw data again at most
+            with rasterio.Env(GDAL_PAM_ENABLED="NO"):
+                translate(str(vrt), str(temporary), driver="COG", **how)
+                with rasterio.open(temporary) as dataset:  # a disk that filled up leaves a torn file
+                    dataset.read(1, window=((dataset.height - 1, dataset.height), (0, dataset.width)))
+    except RasterioError as error:
+        free = os.statvfs(path.parent)
+        if free.f_bavail * free.f_frsize < layout.nbytes:
+            raise GeomlError(f"{path}: no space left on the disk; free some and run again to go on") from None
+        raise GeomlError(f"{path}: could not be written ({error.__cause__ or error})") from None
+    finally:
+        vrt.unlink(missing_ok=True)
+        for left in path.parent.glob(f".{path.name}.tmp*"):
+            left.unlink()
+
+
+def save_cog(path: Path, data: np.ndarray, layout: Layout) -> None:
+    """Write an array (C, H, W) that is in memory already."""
+    raw = path.with_suffix(".raw")
+    try:
+        with open(raw, "wb") as file:
+            file.write(np.ascontiguousarray(data, layout.dtype).tobytes())
+        write_cog(raw, path, layout)
+    finally:
+        raw.unlink(missing_ok=True)
+
+
+def _vrt(raw: str, layout: Layout) -> str:
+    grid, kind = layout.grid, GDAL_TYPES[layout.dtype]
+    size = np.dtype(layout.dtype).itemsize
+    lines = [
+        f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">',
+        f"<SRS>{escape(_wkt(grid.crs))}</SRS>",
+        f"<GeoTransform>{', '.join(repr(float(v)) for v in grid.transform.to_gdal())}</GeoTransform>",
+        "<Metadata>",
+        *(f"<MDI key={quoteattr(k)}>{escape(v)}</MDI>" for k, v in sorted(layout.tags.items())),
+        "</Metadata>",
+    ]
+    for i, band in enumerate(layout.bands):
+        lines += [
+            f'<VRTRasterBand dataType="{kind}" band="{i + 1}" subClass="VRTRawRasterBand">',
+            f"<Description>{escape(band.name)}</Description>",
+            *([f"<UnitType>{escape(band.unit)}</UnitType>"] if band.unit else []),
+            *([f"<Offset>{band.offset!r}</Offset>"] if (band.scale, band.offset) != (1, 0) else []),
+            *([f"<Scale>{band.scale!r}</Scale>"] if (band.scale, band.offset) != (1, 0) else []),
+            *([f"<NoDataValue>{band.nodata!r}</NoDataValue>"] if band.nodata is not None else []),
+            *(_color_table(layout.colors) if layout.colors and len(layout.bands) == 1 else []),
+            f'<SourceFilename relativetoVRT="1">{escape(raw)}</SourceFilename>',
+            f"<ImageOffset>{i * grid.height * grid.width * size}</ImageOffset>",
+            f"<PixelOffset>{size}</PixelOffset><LineOffset>{grid.width * size}</LineOffset>",
+            "<ByteOrder>LSB</ByteOrder>",
+            "</VRTRasterBand>",
+        ]
+    return "\n".join([*lines, "</VRTDataset>"])
+
+
+def _wkt(crs: str) -> str:
+    return rasterio.crs.CRS.from_user_input(crs).to_wkt()
+
+
+def _color_table(colors: Mapping[int, Sequence[int]]) -> list[str]:
+    rows = []
+    for i in range(256):
+        r, g, b = colors.get(i, (0, 0, 0))
+        rows.append(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{255 if i in colors else 0}"/>')
+    return ["<ColorInterp>Palette</ColorInterp>", "<ColorTable>", *rows, "</ColorTable>"]

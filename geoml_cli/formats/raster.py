@@ -1,0 +1,211 @@
+"""Reading any raster that GDAL opens: grid, bands, values and one validity mask."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from geoml_cli.errors import GeomlError, TryLater
+from geoml_cli.formats.bands import Band
+from geoml_cli.geo.grid import Grid, Window, crs_name
+
+logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors arrive as exceptions
+
+# GDAL_NUM_THREADS stays unset: with it GDAL 3.10 drops its HTTP retries
+REMOTE = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_CONNECTTIMEOUT": "15",
+    "CPL_VSIL_CURL_USE_HEAD": "NO",
+}
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A raster described: plain data, so that it can travel to workers."""
+
+    path: str
+    grid: Grid
+    bands: tuple[Band, ...]
+    indexes: tuple[int, ...]  # GDAL band numbers, from 1
+    dtype: str
+
+    def pick(self, names: Sequence[str]) -> "Raster":
+        """The same raster with these bands, in this order."""
+        have = {band.name: i for i, band in enumerate(self.bands)}
+        for name in names:
+            if name not in have:
+                raise GeomlError(f"{self.path}: no band {name}; it has {', '.join(have)}")
+        order = [have[name] for name in names]
+        return replace(
+            self,
+            bands=tuple(self.bands[i] for i in order),
+            indexes=tuple(self.indexes[i] for i in order),
+        )
+
+
+def is_remote(path: str) -> bool:
+    """Whether reading a path needs the network."""
+    return path.startswith(("http://", "https://", "s3://", "gs://", "az://", "/vsicurl", "/vsis3"))
+
+
+@contextmanager
+def opened(path: str) -> Iterator[rasterio.DatasetReader]:
+    """Open for reading; what GDAL objects to becomes one line."""
+    if not is_remote(path) and not path.startswith("/vsi") and ":" not in path:
+        file = Path(path)
+        if not file.exists():
+            raise GeomlError(f"{path}: no such file")
+        if file.is_file() and file.stat().st_size == 0:
+            raise GeomlError(f"{path}: is empty (zero bytes); fetch or make it again")
+    with rasterio.Env(**(REMOTE if is_remote(path) else {})):
+        try:
+            dataset = rasterio.open(path)
+        except RasterioError as error:
+            raise _unreadable(path, error) from None
+        with dataset:
+            yield dataset
+
+
+def _unreadable(path: str, error: Exception, where: str = "") -> GeomlError:
+    said = str(error.__cause__ or error).replace(path, "").strip(" :'")
+    if is_remote(path) and not any(code in said for code in ("404", "403", "401")):
+        return TryLater(f"{path}{where}: cannot be read over the network ({said}); try again later")
+    return GeomlError(f"{path}{where}: not readable as a raster ({said}); fetch or make it again")
+
+
+def describe(path: str, said: Sequence[dict[str, Any]] = ()) -> Raster:
+    """Open a raster and describe it; `said` is what its STAC asset says of its bands."""
+    with opened(path) as dataset:
+        if dataset.count == 0:
+            names = ", ".join(dataset.subdatasets[:3])
+            raise GeomlError(f"{path}: holds several rasters; name one, such as {names}")
+        if dataset.crs is None:
+            if dataset.gcps[0]:
+                raise GeomlError(f"{path}: placed by ground control points; warp it first: gdalwarp {path} out.tif")
+            raise GeomlError(f"{path}: no CRS; give it one: gdal_edit.py -a_srs EPSG:CODE {path}")
+        grid = Grid(crs_name(dataset.crs.to_wkt()), dataset.transform, dataset.height, dataset.width)
+        if not grid.north_up:
+            raise GeomlError(f"{path}: rotated grid; warp it first: gdalwarp {path} out.tif")
+        alpha = [i for i, c in enumerate(dataset.colorinterp) if c == ColorInterp.alpha]
+        indexes = tuple(i + 1 for i in range(dataset.count) if i not in alpha)
+        kinds = {dataset.dtypes[i - 1] for i in indexes}
+        if len(kinds) > 1 or any("complex" in k for k in kinds):
+            raise GeomlError(f"{path}: bands of types {', '.join(sorted(kinds))}; split it by type first")
+        bands = tuple(
+            _band(dataset, i, said[n] if n < len(said) else {}, grid.gsd_m())
+            for n, i in enumerate(indexes)
+        )
+        if len({b.name for b in bands}) < len(bands):
+            raise GeomlError(f"{path}: two bands share a name ({', '.join(b.name for b in bands)})")
+        return Raster(path, grid, bands, indexes, kinds.pop())
+
+
+def _band(dataset: rasterio.DatasetReader, index: int, said: dict[str, Any], gsd_m: float) -> Band:
+    scale, offset = dataset.scales[index - 1], dataset.offsets[index - 1]
+    own: dict[str, Any] = {
+        "name": dataset.descriptions[index - 1] or said.get("name") or f"B{index}",
+        "unit": dataset.units[index - 1] or said.get("unit"),
+        "gsd_m": said.get("gsd_m", round(gsd_m, 3)),
+        "nodata": dataset.nodatavals[index - 1],
+        # the file wins over the catalog: catalogs are known to contradict the pixels
+        "scale": scale if (scale, offset) != (1, 0) else said.get("scale", 1.0),
+        "offset": offset if (scale, offset) != (1, 0) else said.get("offset", 0.0),
+    }
+    if own["nodata"] is None:
+        own["nodata"] = said.get("nodata")
+    return Band.from_dict({**said, **{k: v for k, v in own.items() if v is not None}})
+
+
+class Reader:
+    """An open raster; one per thread."""
+
+    def __init__(self, raster: Raster) -> None:
+        self.raster = raster
+        self._open()
+
+    def _open(self) -> None:
+        self._context = opened(self.raster.path)
+        self._dataset = self._context.__enter__()
+        flags = [self._dataset.mask_flag_enums[i - 1] for i in self.raster.indexes]
+        self._masked = any(f != [MaskFlags.all_valid] for f in flags)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._context.__exit__(None, None, None)
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Values (C, h, w) in the native dtype and valid (h, w); outside the raster nothing is valid.
+
+        A pixel is valid where every band is: not nodata, not masked, not NaN or infinite.
+        """
+        grid = self.raster.grid
+        top, left = max(window.row, 0), max(window.col, 0)
+        bottom = min(window.row + window.height, grid.height)
+        right = min(window.col + window.width, grid.width)
+        data = np.zeros((len(self.raster.bands), window.height, window.width), self.raster.dtype)
+        valid = np.zeros((window.height, window.width), bool)
+        if bottom <= top or right <= left:
+            return data, valid
+        inside = Window(top, left, bottom - top, right - left)
+        here = Window(top - window.row, left - window.col, inside.height, inside.width).slices
+        data[(slice(None), *here)], valid[here] = (
+            self._patiently(inside) if is_remote(self.raster.path) else self._once(inside)
+        )
+        return data, valid
+
+    @retry(
+        retry=retry_if_exception_type(TryLater),
+        stop=stop_after_attempt(6),
+        wait=wait_exponential_jitter(0.5, 20),
+        reraise=True,
+    )
+    def _patiently(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return self._once(window)
+        except TryLater:
+            self.close()
+            self._open()
+            raise
+
+    def _once(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        raster, box = self.raster, RasterioWindow(window.col, window.row, window.width, window.height)
+        try:
+            data = self._dataset.read(list(raster.indexes), window=box)
+            valid = np.ones(data.shape[1:], bool)
+            if self._masked:
+                valid &= (self._dataset.read_masks(list(raster.indexes), window=box) > 0).all(0)
+        except RasterioError as error:
+            where = f": rows {window.row}-{window.row + window.height}, columns {window.col}-{window.col + window.width}"
+            raise _unreadable(raster.path, error, where) from None
+        for i, band in enumerate(raster.bands):  # nodata that only the catalog tells
+            if band.nodata is not None and not math.isnan(band.nodata):
+                valid &= data[i] != band.nodata
+        if data.dtype.kind == "f":
+            valid &= np.isfinite(data).all(0)
+        return data, valid
+
+
+def physical(data: np.ndarray, bands: Sequence[Band]) -> np.ndarray:
+    """Stored values (C, ...) to physical ones, float32: value * scale + offset."""
+    out = data.astype(np.float32)
+    for i, band in enumerate(bands):
+        if (band.scale, band.offset) != (1, 0):
+            out[i] = out[i] * np.float32(band.scale) + np.float32(band.offset)
+    return out

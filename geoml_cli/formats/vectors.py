@@ -1,0 +1,70 @@
+"""Vector files of any kind that GDAL reads, and GeoParquet."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import geopandas
+import pyogrio
+from pyogrio.errors import DataSourceError
+
+from geoml_cli.errors import GeomlError
+from geoml_cli.formats.commit import whole_file
+from geoml_cli.formats.digest import digest_file
+from geoml_cli.formats.jsonfile import sha256_of
+
+PARQUET = (".parquet", ".geoparquet")
+
+
+def read_vectors(path: str, columns: Sequence[str] = (), layer: str | None = None) -> geopandas.GeoDataFrame:
+    """Read features with these columns; those without a geometry are left out, CRS is required."""
+    file = Path(path)
+    if not file.exists() and "://" not in path and not path.startswith("/vsi"):
+        raise GeomlError(f"{path}: no such file")
+    try:
+        if file.suffix in PARQUET:
+            table = geopandas.read_parquet(path)
+        else:
+            if layer is None and len(layers := pyogrio.list_layers(path)) > 1:
+                names = ", ".join(str(row[0]) for row in layers)
+                raise GeomlError(f"{path}: has several layers ({names}); name one with --layer")
+            table = geopandas.read_file(path, layer=layer)
+    except (DataSourceError, ValueError, OSError) as error:
+        raise GeomlError(f"{path}: not readable as a vector file ({error})") from None
+    for name in columns:
+        if name not in table.columns:
+            have = ", ".join(str(c) for c in table.columns if c != table.geometry.name)
+            raise GeomlError(f"{path}: no column {name!r}; it has {have or 'none'}")
+    if table.crs is None:
+        raise GeomlError(f"{path}: no CRS; give it one: ogr2ogr -a_srs EPSG:CODE out.gpkg {path}")
+    table = table[~(table.geometry.isna() | table.geometry.is_empty)]
+    if not len(table):
+        raise GeomlError(f"{path}: holds no features with a geometry")
+    return table.reset_index(drop=True)
+
+
+def digest_vectors(path: str) -> str:
+    """Digest of a vector file: its bytes, or those of all the files of a shapefile."""
+    file = Path(path)
+    if file.suffix.lower() != ".shp":
+        return digest_file(file)
+    parts = sorted(p for p in file.parent.glob(f"{file.stem}.*") if p.suffix.lower() in SHAPEFILE)
+    return sha256_of([[p.suffix.lower(), digest_file(p)] for p in parts])
+
+
+SHAPEFILE = {".shp", ".dbf", ".shx", ".prj", ".cpg"}
+
+
+def write_geoparquet(path: Path, table: geopandas.GeoDataFrame) -> None:
+    """Write GeoParquet 1.1, whole or not at all; equal tables give equal bytes."""
+    with whole_file(path) as temporary:
+        table.to_parquet(temporary, index=False, schema_version="1.1.0", compression="zstd")
+
+
+def class_value(value: object) -> str | None:
+    """A class column's value as a name: 3.0 and '3' are the class 3; None where there is none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip() or None

@@ -1,0 +1,1 @@
+"""Numbers about places: grids, windows, bounds, splits; no I/O, no torch."""

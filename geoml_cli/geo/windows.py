@@ -1,0 +1,47 @@
+"""Windows over a grid, and the lattice they lie on."""
+
+from collections.abc import Iterator
+
+from geoml_cli.geo.grid import Window
+
+
+def starts(length: int, size: int, stride: int, edge: str = "pad") -> list[int]:
+    """First pixels of windows along one axis.
+
+    `edge` says what happens to the last one when it sticks out: `pad` lets it (what lies
+    outside is masked), `shift` moves it back inside, `drop` leaves it out.
+    """
+    if length <= 0:
+        return []
+    firsts = list(range(0, max(length - size, 0) + stride, stride))
+    while len(firsts) > 1 and firsts[-2] + size >= length:
+        firsts.pop()
+    if firsts[-1] + size <= length or edge == "pad":
+        return firsts
+    if edge == "drop" or length < size:
+        return firsts[:-1]
+    return [*firsts[:-1], length - size]
+
+
+def lay(height: int, width: int, size: int, stride: int, edge: str = "pad") -> list[Window]:
+    """Windows of `size` x `size` px, row by row, `stride` px apart; no ground is lost unless dropped."""
+    return [
+        Window(row, col, size, size)
+        for row in starts(height, size, stride, edge)
+        for col in starts(width, size, stride, edge)
+    ]
+
+
+def blocks(height: int, width: int, size: int) -> Iterator[Window]:
+    """Blocks that cover a grid exactly once, row by row; the last ones are cut at its rim."""
+    for row in range(0, height, size):
+        for col in range(0, width, size):
+            yield Window(row, col, min(size, height - row), min(size, width - col))
+
+
+def grow(window: Window, halo: int, stride: int) -> Window:
+    """Widen a window by a halo and outward to a lattice of `stride` px anchored at pixel 0, 0."""
+    row, col = (window.row - halo) // stride * stride, (window.col - halo) // stride * stride
+    last_row = -(-(window.row + window.height + halo) // stride) * stride
+    last_col = -(-(window.col + window.width + halo) // stride) * stride
+    return Window(row, col, last_row - row, last_col - col)

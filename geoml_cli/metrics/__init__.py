@@ -1,0 +1,1 @@
+"""Statistics that add up, and the numbers made of them."""

@@ -1,0 +1,1 @@
+"""Read, work, write: one file a verb; the Python API."""

@@ -1,0 +1,271 @@
+"""One run of one verb: lock, up-to-date check, a place to build in, signals, commit, report.
+
+    with Job("tile", out, "tiles", "tileset.json", arguments, inputs, manners) as job:
+        if not job.done:
+            ... build in job.part, calling job.check() between blocks ...
+            job.commit(document)
+    job.report([str(job.stamp)])
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from geoml_cli.errors import GeomlError, Stopped, TryLater
+from geoml_cli.formats.commit import locked, put_folder, write_text
+from geoml_cli.formats.digest import digest_file
+from geoml_cli.formats.jsonfile import dumps, read_json
+from geoml_cli.formats.stamp import Input, damage, read_record, record, stamp_in
+from geoml_cli.manners import Manners, now
+
+MARK = ".part.json"  # in a part folder: the fingerprint it is being built for
+log = logging.getLogger("geoml")
+
+
+class Signals:
+    """First SIGINT or SIGTERM asks for a stop at the next block; the second dies."""
+
+    def __init__(self) -> None:
+        self.caught = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._before[signum] = signal.signal(signum, self._catch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _catch(self, signum: int, _: FrameType | None) -> None:
+        if self.caught:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+        self.caught = signum
+        if signum == signal.SIGINT:
+            os.write(2, b"geoml: stopping at the next block; Ctrl-C again to die at once\n")
+
+
+class Job:
+    """A run that writes one folder, or one file when `stamp` is None."""
+
+    def __init__(
+        self,
+        verb: str,
+        out: str,
+        kind: str,
+        stamp: str | None,
+        arguments: dict[str, Any],
+        inputs: list[Input],
+        manners: Manners,
+    ) -> None:
+        self.verb, self.manners, self.inputs = verb, manners, inputs
+        self.named = out.rstrip("/") or out  # as on the command line: what make calls the target
+        self.out = Path(out).absolute()
+        self.stamp_name = stamp
+        here = self.out if stamp else self.out.parent
+        kept = [Input(_relative(i.path, here), i.role, i.digest) for i in inputs]
+        self.record = record(verb, kind, arguments, kept)
+        self.part = self.out.with_name(f".{self.out.name}.part")
+        self.done = False
+        self.failed: list[str] = []
+        self._began = now()
+        self._stack = ExitStack()
+
+    @property
+    def stamp(self) -> str:
+        """The stamp's path as the user would write it."""
+        return f"{self.named}/{self.stamp_name}" if self.stamp_name else self.named
+
+    def __enter__(self) -> "Job":
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(locked(self.out))
+        try:
+            self.signals = self._stack.enter_context(Signals())
+            self._look()
+            if not self.done:
+                self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if kind and self.part.is_dir():
+            if issubclass(kind, Stopped | TryLater | MemoryError | OSError):
+                log.warning("%s keeps what is done; run the same command again to go on", self.part)
+            elif not any(p.name != MARK for p in self.part.iterdir()):
+                shutil.rmtree(self.part)
+        self._stack.close()
+
+    def _look(self) -> None:
+        """Decide between up to date, stale (ours, replaced) and foreign (refused)."""
+        if not os.path.lexists(self.out):
+            return
+        try:
+            found = read_record(self.out)
+        except GeomlError as error:
+            if not self.manners.force:
+                raise GeomlError(f"{error}; --force replaces it") from None
+            return
+        if found is None:
+            if self.out.is_dir() and not any(self.out.iterdir()):
+                return
+            if not self.manners.force:
+                raise GeomlError(
+                    f"{self.named}: exists and was not written by geoml; name another -o, or --force replaces it"
+                )
+            self._guard()
+            return
+        if found["verb"] != self.verb and not self.manners.force:
+            raise GeomlError(
+                f"{self.named}: written by `geoml {found['verb']}`; name another -o, or --force replaces it"
+            )
+        if found["fingerprint"] == self.record["fingerprint"] and not damage(self.out):
+            self.done = True
+            self._touch()
+            log.info("%s is up to date", self.stamp)
+        else:
+            self._strangers(found)
+
+    def _guard(self) -> None:
+        """--force must not take away the inputs or the folder the user stands in."""
+        for path in [Path.cwd(), Path.home(), *(Path(i.path).absolute() for i in self.inputs)]:
+            if path.is_relative_to(self.out):
+                raise GeomlError(f"{self.named}: holds {path}; --force will not replace that")
+
+    def _strangers(self, found: dict[str, Any]) -> None:
+        """A stale folder of ours may hold files of the user's: they are not thrown away."""
+        if not self.out.is_dir() or self.manners.force:
+            return
+        ours = set(found.get("members", {})) | {self.stamp_name}
+        there = {str(p.relative_to(self.out)) for p in self.out.rglob("*") if not p.is_dir()}
+        strange = sorted(p for p in there - ours if not p.endswith(".aux.xml"))
+        if strange:
+            raise GeomlError(
+                f"{self.named}/{strange[0]}: not written by geoml, and {self.named} must be made again;"
+                " move it away, or --force drops it"
+            )
+
+    def _touch(self) -> None:
+        """Make the stamp newer than its inputs, if it is not, so that make is quiet."""
+        stamp = stamp_in(self.out) or self.out
+        newest = max((_mtime_ns(i.path) for i in self.inputs), default=0)
+        if stamp.stat().st_mtime_ns < newest:
+            os.utime(stamp)
+
+    def _begin(self) -> None:
+        mark = {"fingerprint": self.record["fingerprint"]}
+        if self.part.is_dir() and (self.part / MARK).is_file():
+            try:
+                if read_json(self.part / MARK) == mark:
+                    log.info("going on in %s", self.part)
+                    return
+            except GeomlError:
+                pass
+        if os.path.lexists(self.part):
+            shutil.rmtree(self.part)
+        self.part.mkdir()
+        write_text(self.part / MARK, dumps(mark))
+
+    def check(self) -> None:
+        """Stop here if a signal or the deadline asks for it; call it between blocks."""
+        if self.signals.caught:
+            raise Stopped(self.signals.caught)
+        limit = self.manners.deadline_s
+        if limit is not None and now() - self._began > limit:
+            raise TryLater("deadline reached; run the same command again to go on")
+
+    def attempt(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do one input's work; under --keep-going a GeomlError of its own is noted, not raised."""
+        try:
+            return work()
+        except (Stopped, TryLater):
+            raise
+        except GeomlError as error:
+            if not self.manners.keep_going:
+                raise
+            self.failed.append(name)
+            log.warning("%s", error)
+            return None
+
+    def commit(self, document: dict[str, Any]) -> None:
+        """Write the stamp, holding the sha256 of every member, and put the folder in place."""
+        assert self.stamp_name
+        names = sorted(
+            str(p.relative_to(self.part)) for p in self.part.rglob("*") if p.is_file() and p.name != MARK
+        )
+        names = [n for n in names if n != self.stamp_name]
+        members = {n: digest_file(self.part / n) for n in names}
+        document["geoml"] = self.record | {"members": members}
+        write_text(self.part / self.stamp_name, dumps(document))
+        (self.part / MARK).unlink()
+        put_folder(self.part, self.out)
+
+    def commit_file(self, built: Path, others: dict[Path, Path] | None = None) -> None:
+        """Put one finished file in place (and its companions before it); drop the part folder."""
+        from geoml_cli.formats.commit import sync
+
+        for source, target in [*(others or {}).items(), (built, self.out)]:
+            sync(source)
+            os.replace(source, target)
+            sync(target.parent)
+        shutil.rmtree(self.part)
+
+    def report(self, paths: Iterable[str], records: Iterable[dict[str, Any]] = (), **summary: Any) -> None:
+        """Print what was written: paths, or records (--ndjson), or one summary (--json)."""
+        if self.manners.depfile:
+            self._write_depfile(self.manners.depfile)
+        lines = list(paths)
+        if self.manners.ndjson:
+            for line in records:
+                print(json.dumps(line, sort_keys=True, allow_nan=False))
+        elif self.manners.json:
+            done = {"out": self.named, "written": lines, "up_to_date": self.done, "failed": self.failed}
+            print(json.dumps(done | summary, sort_keys=True, allow_nan=False))
+        else:
+            for path in lines:
+                print(path)
+        sys.stdout.flush()
+        if self.failed:
+            from geoml_cli.errors import SomeFailed
+
+            raise SomeFailed(f"{len(self.failed)} input(s) failed: {', '.join(self.failed[:5])}")
+
+    def _write_depfile(self, path: str) -> None:
+        read = sorted({i.path for i in self.inputs if "://" not in i.path and i.path != "-"})
+        names = [self.stamp, *read]
+        first, *rest = (n.replace("$", "$$").replace("#", "\\#").replace(" ", "\\ ") for n in names)
+        body = f"{first}: {' '.join(rest)}\n" + "".join(f"{name}:\n" for name in rest)
+        write_text(path, body)
+
+
+def _mtime_ns(path: str) -> int:
+    try:
+        return os.stat(stamp_in(path) or path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _relative(path: str, here: Path) -> str:
+    """A local path as seen from the artifact, so that a moved project keeps its chain."""
+    if path == "-" or "://" in path or path.startswith("/vsi"):
+        return path
+    return os.path.relpath(Path(path).absolute(), here)
+
+
+def plan(manners: Manners, lines: Iterable[str]) -> None:
+    """Print what --dry-run found: to stderr for people, nothing on stdout."""
+    for line in lines:
+        print(f"geoml: would {line}", file=sys.stderr)

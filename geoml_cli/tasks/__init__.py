@@ -1,0 +1,1 @@
+"""What is learnt: targets, defaults and how outputs become an artifact."""
