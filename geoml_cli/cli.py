@@ -1,37 +1,22 @@
-"""The `geoml` program: a table of commands; a command is imported only when it runs."""
+"""The edge of the program: a command line in; an exit status and at most one line on stderr out.
+
+Nothing is imported above that is not needed to report a failure: `geoml --help` and a
+misspelt command never load Typer, and Ctrl-C while Typer or torch loads stays one line.
+"""
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
-from importlib import import_module
-from typing import Any, NoReturn
-
-import typer
-from typer._click.exceptions import ClickException, NoArgsIsHelpError
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
+from types import FrameType
+from typing import NoReturn
 
 from geoml_cli import __doc__ as summary
 from geoml_cli import __version__
-from geoml_cli.errors import GeomlError, Status
+from geoml_cli.commands import COMMANDS, TOPICS
+from geoml_cli.errors import GeomlError, Status, UsageMistake
 
-COMMANDS = {
-    "fetch": "Find scenes in a STAC catalog and keep the pixels of an area.",
-    "tile": "Cut scenes and their labels into tiles to train on.",
-    "train": "Fit a model on labelled tiles.",
-    "predict": "Map rasters with a trained model and write COGs.",
-    "evaluate": "Score maps against reference data.",
-    "list": "Name the parts there are: encoders, heads, metrics, ...",
-    "info": "Describe an artifact or a raster, check it, say where it came from.",
-    "help": "Explain a command or a topic, such as exit-codes.",
-}
-PLAIN: dict[str, Any] = {
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-}
 SAY = {
     errno.ENOSPC: "no space left on the disk; free some and run the same command again to go on",
     errno.EDQUOT: "the disk quota is used up; free some and run the same command again to go on",
@@ -42,108 +27,138 @@ SAY = {
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EISDIR: "is a folder where a file is needed",
 }
+ROOT_OPTIONS = {"--version": "Print the version.", "-h, --help": "Show this message and exit."}
 
 
-def program(name: str) -> TyperCommand:
-    """The Typer command called `name`; imports that command's module."""
-    one = typer.Typer(**PLAIN, context_settings={"help_option_names": ["-h", "--help"]})
-    one.command(name, no_args_is_help=name not in ("list", "help"))(
-        import_module(f"geoml_cli.commands.{name}").command
+def overview() -> str:
+    """The page that `geoml --help` prints."""
+
+    def table(title: str, rows: dict[str, str]) -> str:
+        wide = max(map(len, rows)) + 2
+        return "\n".join([f"{title}:", *(f"  {name:{wide}}{line}" for name, line in rows.items())])
+
+    return "\n\n".join(
+        [
+            "Usage: geoml COMMAND [ARGS]...",
+            f"  {summary}",
+            table("Options", ROOT_OPTIONS),
+            table("Commands", COMMANDS),
+            table("Topics of `geoml help`", TOPICS),
+        ]
     )
-    return get_command(one)  # type: ignore[return-value]
-
-
-class Commands(TyperGroup):
-    """The list that `geoml --help` prints; it imports no command."""
-
-    def __init__(self, **settings: Any) -> None:
-        settings["commands"] = {
-            name: TyperCommand(name, help=line) for name, line in COMMANDS.items()
-        }
-        super().__init__(**settings)
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Keep the order of the table: the order of the work."""
-        return list(COMMANDS)
-
-
-app = typer.Typer(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, **PLAIN
-)
-
-
-def version(wanted: bool) -> None:
-    """Print the version and stop."""
-    if wanted:
-        print(f"geoml {__version__}")
-        raise typer.Exit()
-
-
-@app.callback(help=summary)
-def root(
-    _: bool = typer.Option(
-        False, "--version", callback=version, is_eager=True, help="Print the version."
-    ),
-) -> None:
-    """Hold the options of `geoml` itself."""
 
 
 def dispatch(argv: Sequence[str]) -> int:
-    """Run one command line in plain mode: errors are raised, not printed."""
-    if argv and argv[0] in COMMANDS:
-        got = program(argv[0])(list(argv[1:]), prog_name=f"geoml {argv[0]}", standalone_mode=False)
-    elif not argv or argv[0] in ("-h", "--help", "--version"):
-        got = app(list(argv) or ["--help"], prog_name="geoml", standalone_mode=False)
+    """Run one command line; what goes wrong is raised."""
+    words = list(argv)
+    if words[:1] == ["help"]:  # `geoml help tile` is `geoml tile --help`
+        if len(words) == 1:
+            words = ["--help"]
+        elif words[1] in COMMANDS:
+            words = [words[1], "--help"]
+    if words and words[0] in COMMANDS:
+        from geoml_cli.program import execute
+
+        return execute(words[0], words[1:])
+    if not words:
+        print(overview(), file=sys.stderr)
+        return Status.USAGE
+    if words[0] in ("-h", "--help"):
+        print(overview())
+    elif words[0] == "--version":
+        print(f"geoml {__version__}")
     else:
-        near = get_close_matches(argv[0], COMMANDS, 1)
-        kind = "option" if argv[0].startswith("-") else "command"
-        hint = f"did you mean {near[0]}?" if near else "see `geoml --help`"
-        return die(f"no {kind} called {argv[0]}; {hint}", Status.USAGE)
-    return got if isinstance(got, int) else 0
+        raise UsageMistake(unknown(words))
+    return Status.DONE
 
 
-def die(message: str, status: int) -> int:
-    """Put one line on stderr and hand the status back."""
-    print(f"geoml: {' '.join(message.split())}", file=sys.stderr)
-    return status
+def unknown(words: Sequence[str]) -> str:
+    """Say that the first word is no command, and which one it may have been meant to be."""
+    from difflib import get_close_matches
+
+    if words[0].startswith("-"):
+        verb = next((word for word in words if word in COMMANDS), "COMMAND")
+        near = get_close_matches(words[0], ["--version", "--help"], 1)
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"options come after it: geoml {verb} {words[0]}"
+        )
+        return f"a command comes first, not {words[0]}; {hint}"
+    near = get_close_matches(words[0].lower(), COMMANDS, 1)
+    return f"no command called {words[0]}; " + (
+        f"did you mean {near[0]}?" if near else "see `geoml --help`"
+    )
 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line; a failure becomes one line on stderr and a status."""
-    verb = argv[0] if argv and argv[0] in COMMANDS else ""
     try:
         status = dispatch(argv)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # what is left in the buffer has no reader; without this Python complains at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Status.SIGPIPE
-    except KeyboardInterrupt:
-        return die("stopped", Status.SIGINT)
-    except NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
-        return Status.USAGE
-    except ClickException as error:
-        return die(
-            f"{verb}: {error.format_message().rstrip('.')}; see `geoml {verb} --help`", Status.USAGE
-        )
-    except (GeomlError, OSError, MemoryError) as error:
+        status, message = Status.SIGPIPE, ""
+    except KeyboardInterrupt as stop:
+        by_term = stop.args == (signal.SIGTERM,)
+        status, message = (Status.SIGTERM if by_term else Status.SIGINT), "stopped"
+    except Exception as error:
         if "--debug" in argv:
-            raise
-        return explain(verb, error)
+            import traceback
+
+            traceback.print_exc()
+        status, message = explain(error)
+    _forget_stdout()
+    if message:
+        verb = f"{argv[0]}: " if argv and argv[0] in COMMANDS else ""
+        tell(f"{verb}{message}", status, argv)
+    return status
 
 
-def explain(verb: str, error: GeomlError | OSError | MemoryError) -> int:
-    """Turn an expected failure into its line and its status."""
+def explain(error: Exception) -> tuple[int, str]:
+    """Status and message of a failure."""
     if isinstance(error, GeomlError):
-        return die(f"{verb}: {error}" if verb else str(error), error.status)
+        return error.status, str(error)
     if isinstance(error, MemoryError):
-        return die(f"{verb}: out of memory; lower --batch or --window", Status.FAILED)
-    where = f"{error.filename}: " if error.filename else ""
-    return die(f"{verb}: {where}{SAY.get(error.errno or 0, error.strerror or error)}", Status.FAILED)
+        return Status.FAILED, "out of memory; lower --batch or --window"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return Status.FAILED, f"{where}{SAY.get(error.errno or 0, error.strerror or error)}"
+    what = f"{type(error).__name__}: {error}"
+    return Status.FAILED, f"a fault in geoml itself ({what}); --debug shows where, please report it"
+
+
+def tell(message: str, status: int, argv: Sequence[str]) -> None:
+    """Put one line on stderr, as JSON where the command line asks for that."""
+    message = " ".join(message.split())
+    line = f"geoml: {message}"
+    if "--log-format=json" in "=".join(argv):  # finds `--log-format json` too
+        from geoml_cli.manners import json_line
+
+        line = json_line("error", message, status=int(status))
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:  # nobody reads stderr either: the status has to do
+        pass
+
+
+def _forget_stdout() -> None:
+    """Flush stdout, or drop what cannot be written: Python would complain of it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminate(signum: int, _: FrameType | None) -> None:
+    """Unwind on SIGTERM as on Ctrl-C; while a job runs, it asks the job to stop instead."""
+    raise KeyboardInterrupt(signum)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Enter from the console script."""
+    for name in ("stdout", "stderr"):  # None where the caller has closed it, as `>&-` does
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:] if argv is None else argv))

@@ -54,6 +54,10 @@ class TryLater(GeomlError):
     status = Status.LATER
 
 
+class Unreachable(TryLater):
+    """A server that does not answer, or fails, after retries."""
+
+
 class SomeFailed(GeomlError):
     """Some inputs failed under --keep-going; what could be written was."""
 

@@ -1,11 +1,12 @@
 """Options that several commands share, each spelled once."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, Optional
 
 import typer
 
+from geoml_cli.errors import UsageMistake
 from geoml_cli.manners import Manners, seconds, start_log
 
 
@@ -14,29 +15,36 @@ def length_of_time(text: Optional[str]) -> Optional[float]:
     try:
         return None if text is None else seconds(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no length of time; write 90s, 30m or 2h") from None
+        raise UsageMistake(f"--deadline {text}: no length of time; write 90s, 30m or 2h") from None
 
 
 # str, not Path: Path("https://a") is https:/a
 Inputs = Annotated[
     list[str],
-    typer.Argument(metavar="INPUT...", help="Files, folders of an earlier stage, URLs; - reads stdin."),
+    typer.Argument(
+        metavar="INPUT...", help="Files, folders of an earlier stage, URLs; - reads stdin."
+    ),
 ]
 Out = Annotated[
-    str, typer.Option("-o", "--out", metavar="PATH", help="Where to write: a folder, or NAME.SUFFIX.")
+    str,
+    typer.Option("-o", "--out", metavar="PATH", help="Where to write: a folder, or NAME.SUFFIX."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 Bbox = Annotated[
-    Optional[str], typer.Option(metavar="W,S,E,N", help="Bounds in degrees; W > E crosses the antimeridian.")
+    Optional[str],
+    typer.Option(metavar="W,S,E,N", help="Bounds in degrees; W > E crosses the antimeridian."),
 ]
 LabelColumn = Annotated[
-    Optional[str], typer.Option(metavar="NAME", help="Column of the vector file that holds the class.")
+    Optional[str],
+    typer.Option(metavar="NAME", help="Column of the vector file that holds the class."),
 ]
 
 SHARED: dict[str, tuple[Any, Any]] = {  # name: (annotation, default)
     "jobs": (
-        Annotated[int, typer.Option("-j", "--jobs", min=1, help="Readers and writers; changes no byte.")],
+        Annotated[
+            int, typer.Option("-j", "--jobs", min=1, help="Readers and writers; changes no byte.")
+        ],
         1,
     ),
     "force": (
@@ -44,54 +52,83 @@ SHARED: dict[str, tuple[Any, Any]] = {  # name: (annotation, default)
         False,
     ),
     "dry_run": (
-        Annotated[bool, typer.Option("-n", "--dry-run", help="Say what would be done; write nothing.")],
+        Annotated[
+            bool, typer.Option("-n", "--dry-run", help="Say what would be done; write nothing.")
+        ],
         False,
     ),
-    "json": (Annotated[bool, typer.Option("--json", help="Print one JSON summary on stdout.")], False),
-    "ndjson": (Annotated[bool, typer.Option("--ndjson", help="Print one JSON record a line.")], False),
-    "quiet": (Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")], False),
-    "verbose": (Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")], False),
+    "json": (
+        Annotated[bool, typer.Option("--json", help="Print one JSON summary on stdout.")],
+        False,
+    ),
+    "ndjson": (
+        Annotated[bool, typer.Option("--ndjson", help="Print one JSON record a line.")],
+        False,
+    ),
+    "quiet": (
+        Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")],
+        False,
+    ),
+    "verbose": (
+        Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")],
+        False,
+    ),
     "log_format": (
         Annotated[Literal["plain", "json"], typer.Option(help="How stderr is written.")],
         "plain",
     ),
-    "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
+    "debug": (
+        Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
+        False,
+    ),
     "keep_going": (
         Annotated[bool, typer.Option("--keep-going", help="Go on when an input fails; exit 3.")],
         False,
     ),
     "depfile": (
         Annotated[
-            Optional[str], typer.Option(metavar="FILE", help="List what was read, in make's syntax.")
+            Optional[str],
+            typer.Option(metavar="FILE", help="List what was read, in make's syntax."),
         ],
         None,
     ),
     "deadline": (
         Annotated[
             Optional[str],
-            typer.Option(metavar="TIME", help="Finish the block, save and exit 75 after 90s, 30m, 2h."),
+            typer.Option(
+                metavar="TIME", help="Finish the block, save and exit 75 after 90s, 30m, 2h."
+            ),
         ],
         None,
     ),
 }
 
 
-def with_manners(command: Callable[..., None]) -> Callable[..., None]:
+LOOK = ("json", "ndjson", "quiet", "verbose", "log_format", "debug")
+
+
+def with_manners(
+    command: Callable[..., None], names: Collection[str] = SHARED.keys()
+) -> Callable[..., None]:
     """Give a command the shared options; it receives them packed as `manners`."""
 
     def run(**given: Any) -> None:
-        shared = {name: given.pop(name) for name in SHARED}
-        shared["deadline_s"] = length_of_time(shared.pop("deadline"))
+        shared = {name: given.pop(name) for name in names}
+        if "deadline" in shared:
+            shared["deadline_s"] = length_of_time(shared.pop("deadline"))
         if shared["json"] and shared["ndjson"]:
-            raise typer.BadParameter("give --json or --ndjson, not both")
+            raise UsageMistake("give --json or --ndjson, not both")
         manners = Manners(**shared)
         start_log(manners)
         command(manners=manners, **given)
 
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "manners"]
     extra = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+        )
         for name, (annotation, default) in SHARED.items()
+        if name in names
     ]
     own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     run.__signature__ = inspect.Signature(own + extra)  # type: ignore[attr-defined]
@@ -99,3 +136,8 @@ def with_manners(command: Callable[..., None]) -> Callable[..., None]:
     run.__doc__ = command.__doc__
     run.__name__ = "command"
     return run
+
+
+def looking(command: Callable[..., None]) -> Callable[..., None]:
+    """As `with_manners`, for a command that writes nothing: only what bears on its output."""
+    return with_manners(command, LOOK)

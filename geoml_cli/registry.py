@@ -7,6 +7,7 @@ the name: `unet:width=32,depth=4`. Names, one-line descriptions and options are 
 """
 
 import ast
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module, util
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from geoml_cli.errors import GeomlError
+from geoml_cli.errors import GeomlError, UsageMistake
 
 HERE = Path(__file__).parent
 ENTRY = {  # room: the function whose keyword-only parameters are the part's options
@@ -29,7 +30,7 @@ ENTRY = {  # room: the function whose keyword-only parameters are the part's opt
     "sources": "search",
     "aligners": "estimate",
 }
-READ = {
+READ: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
     "str": str,
@@ -49,6 +50,16 @@ def names(room: str) -> list[str]:
     return sorted(f.stem.replace("_", "-") for f in (HERE / room).glob("[a-z]*.py"))
 
 
+def find_room(asked: str) -> str:
+    """The room that a user calls `asked`; `location-encoders` is `location_encoders` too."""
+    name = asked.replace("-", "_")
+    if name not in ENTRY:
+        near = get_close_matches(name, ENTRY, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ENTRY)}"
+        raise UsageMistake(f"no room called {asked}; {hint}")
+    return name
+
+
 def _file(room: str, name: str) -> Path:
     if name.endswith(".py"):
         if not Path(name).is_file():
@@ -57,7 +68,7 @@ def _file(room: str, name: str) -> Path:
     if name not in names(room):
         near = get_close_matches(name, names(room), 1)
         hint = f"; did you mean {near[0]}?" if near else f"; see `geoml list {room}`"
-        raise GeomlError(f"no {room.removesuffix('s').replace('_', ' ')} called {name}{hint}")
+        raise UsageMistake(f"no {room.removesuffix('s').replace('_', ' ')} called {name}{hint}")
     return HERE / room / f"{name.replace('-', '_')}.py"
 
 
@@ -74,9 +85,29 @@ def _parsed(room: str, name: str) -> ast.Module:
     return _tree(path, path.stat().st_mtime_ns)
 
 
+def _first_line(module: ast.Module) -> str:
+    return (ast.get_docstring(module) or "").split("\n")[0]
+
+
 def about(room: str, name: str) -> str:
     """First line of a part's docstring."""
-    return (ast.get_docstring(_parsed(room, name)) or "").split("\n")[0]
+    return _first_line(_parsed(room, name))
+
+
+def about_room(room: str) -> str:
+    """First line of a room's docstring."""
+    path = HERE / room / "__init__.py"
+    return _first_line(_tree(path, path.stat().st_mtime_ns))
+
+
+def _option(path: Path, arg: ast.arg, default: ast.expr | None) -> Option:
+    kind = ast.unparse(arg.annotation) if arg.annotation else "str"
+    try:
+        return Option(kind, None if default is None else ast.literal_eval(default))
+    except ValueError:
+        raise GeomlError(
+            f"{path}:{arg.lineno}: the default of {arg.arg} must be written out, as 1 or 'a'"
+        ) from None
 
 
 def options(room: str, name: str) -> dict[str, Option]:
@@ -85,13 +116,7 @@ def options(room: str, name: str) -> dict[str, Option]:
     for node in _parsed(room, name).body:
         if isinstance(node, ast.FunctionDef) and node.name == entry:
             pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            return {
-                arg.arg: Option(
-                    ast.unparse(arg.annotation) if arg.annotation else "str",
-                    ast.literal_eval(default) if default is not None else None,
-                )
-                for arg, default in pairs
-            }
+            return {arg.arg: _option(_file(room, name), arg, default) for arg, default in pairs}
     raise GeomlError(f"{_file(room, name)}: defines no function {entry}(); see ARCHITECTURE.md")
 
 
@@ -102,15 +127,17 @@ def parse(room: str, spec: str) -> tuple[str, dict[str, Any]]:
     given: dict[str, Any] = {}
     for pair in filter(None, tail.split(",")):
         key, eq, text = pair.partition("=")
-        if not eq or key not in known:
+        if key not in known:
             near = get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
-            raise GeomlError(f"{spec}: {name} has no option {key!r}; {hint}")
+            raise UsageMistake(f"{spec}: {name} has no option {key!r}; {hint}")
         kind = known[key].kind.removesuffix(" | None")
+        if not eq:
+            raise UsageMistake(f"{spec}: {key} needs a value, as in {key}={known[key].default}")
         try:
             given[key] = READ[kind](text)
         except (KeyError, ValueError):
-            raise GeomlError(f"{spec}: {key} takes {kind}, not {text!r}") from None
+            raise UsageMistake(f"{spec}: {key} takes {kind}, not {text!r}") from None
     return name, given
 
 
@@ -122,7 +149,10 @@ def load(room: str, name: str) -> ModuleType:
     spec = util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code
+        raise GeomlError(f"{name}: cannot be imported ({type(error).__name__}: {error})") from error
     return module
 
 

@@ -1,10 +1,9 @@
 """`geoml help`."""
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-TOPICS = ("exit-codes", "artifacts", "pipes")
 ARTIFACTS = """\
 scenes       items.json (STAC ItemCollection) + one COG per asset
 tiles        tileset.json + index.parquet + shards of numpy arrays
@@ -22,27 +21,30 @@ one summary. stderr is for people."""
 
 
 def command(
-    topic: Annotated[Optional[str], typer.Argument(metavar="[COMMAND|TOPIC]", help="A command, exit-codes, artifacts or pipes.")] = None,
+    topic: Annotated[
+        str, typer.Argument(metavar="TOPIC", help="A command, exit-codes, artifacts or pipes.")
+    ],
 ) -> None:
     """Explain a command or a topic, such as exit-codes.
+
+    A topic is what all commands have in common; the page of a command is that of
+    `geoml COMMAND --help`.
 
     geoml help exit-codes
     geoml help tile
     """
-    from geoml_cli.cli import COMMANDS, dispatch
+    from difflib import get_close_matches
+
+    from geoml_cli.commands import COMMANDS, TOPICS
     from geoml_cli.errors import MEANING, UsageMistake
 
-    if topic is None:
-        dispatch(["--help"])
-        print("\nTopics: " + ", ".join(TOPICS))
-    elif topic in COMMANDS:
-        dispatch([topic, "--help"])
-    elif topic == "exit-codes":
+    if topic == "exit-codes":
         for status, meaning in MEANING.items():
             print(f"{status.value:4}  {meaning}")
-    elif topic == "artifacts":
-        print(ARTIFACTS)
-    elif topic == "pipes":
-        print(PIPES)
+    elif topic in ("artifacts", "pipes"):
+        print(ARTIFACTS if topic == "artifacts" else PIPES)
     else:
-        raise UsageMistake(f"no topic called {topic}; there are {', '.join([*TOPICS, *COMMANDS])}")
+        known = [*TOPICS, *COMMANDS]
+        near = get_close_matches(topic, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise UsageMistake(f"no topic called {topic}; {hint}")

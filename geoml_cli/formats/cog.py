@@ -56,7 +56,7 @@ class Layout:
 class Journal:
     """A raster in the making: `NAME.raw` (bands one after another) and `NAME.done` (a byte a block)."""
 
-    def __init__(self, folder: Path, name: str, layout: Layout, block: int) -> None:
+    def __init__(self, folder: Path, name: str, layout: Layout, block: tuple[int, int]) -> None:
         if layout.dtype not in GDAL_TYPES:
             raise GeomlError(f"{name}: cannot write values of type {layout.dtype}")
         self.layout = layout

@@ -21,6 +21,12 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary sibling to write; it takes the name only if all went well."""
@@ -28,6 +34,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # some writers make files private
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from geoml_cli.errors import GeomlError, TryLater
+from geoml_cli.errors import GeomlError, Unreachable
+from geoml_cli.formats import web
 from geoml_cli.formats.bands import Band
 from geoml_cli.geo.grid import Grid, Window, crs_name
 
@@ -27,6 +27,7 @@ REMOTE = {
     "GDAL_HTTP_TIMEOUT": "60",
     "GDAL_HTTP_CONNECTTIMEOUT": "15",
     "CPL_VSIL_CURL_USE_HEAD": "NO",
+    "CPL_VSIL_CURL_NON_CACHED": "/vsi",  # else a failure is remembered and no retry asks again
 }
 
 
@@ -59,8 +60,7 @@ def is_remote(path: str) -> bool:
     return path.startswith(("http://", "https://", "s3://", "gs://", "az://", "/vsicurl", "/vsis3"))
 
 
-@contextmanager
-def opened(path: str) -> Iterator[rasterio.DatasetReader]:
+def open_raster(path: str) -> rasterio.DatasetReader:
     """Open for reading; what GDAL objects to becomes one line."""
     if not is_remote(path) and not path.startswith("/vsi") and ":" not in path:
         file = Path(path)
@@ -68,22 +68,33 @@ def opened(path: str) -> Iterator[rasterio.DatasetReader]:
             raise GeomlError(f"{path}: no such file")
         if file.is_file() and file.stat().st_size == 0:
             raise GeomlError(f"{path}: is empty (zero bytes); fetch or make it again")
-    with rasterio.Env(**(REMOTE if is_remote(path) else {})):
+    with settings(path):
         try:
-            dataset = rasterio.open(path)
+            return rasterio.open(path)
         except RasterioError as error:
             raise _unreadable(path, error) from None
-        with dataset:
-            yield dataset
+
+
+@contextmanager
+def opened(path: str) -> Iterator[rasterio.DatasetReader]:
+    """A raster open for the length of a block."""
+    with open_raster(path) as dataset:
+        yield dataset
+
+
+def settings(path: str) -> AbstractContextManager[object]:
+    """GDAL's settings for a path; rasterio keeps them by thread, so they wrap each call."""
+    return rasterio.Env(**REMOTE) if is_remote(path) else nullcontext()
 
 
 def _unreadable(path: str, error: Exception, where: str = "") -> GeomlError:
     said = str(error.__cause__ or error).replace(path, "").strip(" :'")
-    if is_remote(path) and not any(code in said for code in ("404", "403", "401")):
-        return TryLater(f"{path}{where}: cannot be read over the network ({said}); try again later")
+    if is_remote(path):
+        return web.explain(path, said)
     return GeomlError(f"{path}{where}: not readable as a raster ({said}); fetch or make it again")
 
 
+@web.PATIENCE.wraps
 def describe(path: str, said: Sequence[dict[str, Any]] = ()) -> Raster:
     """Open a raster and describe it; `said` is what its STAC asset says of its bands."""
     with opened(path) as dataset:
@@ -135,14 +146,13 @@ class Reader:
         self._open()
 
     def _open(self) -> None:
-        self._context = opened(self.raster.path)
-        self._dataset = self._context.__enter__()
+        self._dataset = open_raster(self.raster.path)
         flags = [self._dataset.mask_flag_enums[i - 1] for i in self.raster.indexes]
         self._masked = any(f != [MaskFlags.all_valid] for f in flags)
 
     def close(self) -> None:
         """Close the file."""
-        self._context.__exit__(None, None, None)
+        self._dataset.close()
 
     def __enter__(self) -> "Reader":
         return self
@@ -165,23 +175,23 @@ class Reader:
             return data, valid
         inside = Window(top, left, bottom - top, right - left)
         here = Window(top - window.row, left - window.col, inside.height, inside.width).slices
-        data[(slice(None), *here)], valid[here] = (
-            self._patiently(inside) if is_remote(self.raster.path) else self._once(inside)
-        )
+        far = is_remote(self.raster.path)
+        try:
+            read = self._patiently(inside) if far else self._once(inside)
+        except _Undecoded as error:
+            raise GeomlError(str(error)) from None
+        data[(slice(None), *here)], valid[here] = read
         return data, valid
 
-    @retry(
-        retry=retry_if_exception_type(TryLater),
-        stop=stop_after_attempt(6),
-        wait=wait_exponential_jitter(0.5, 20),
-        reraise=True,
-    )
+    @web.PATIENCE.wraps
     def _patiently(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            return self._once(window)
-        except TryLater:
-            self.close()
+        if self._dataset.closed:
             self._open()
+        try:
+            with settings(self.raster.path):
+                return self._once(window)
+        except Unreachable:
+            self.close()
             raise
 
     def _once(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -193,13 +203,46 @@ class Reader:
                 valid &= (self._dataset.read_masks(list(raster.indexes), window=box) > 0).all(0)
         except RasterioError as error:
             where = f": rows {window.row}-{window.row + window.height}, columns {window.col}-{window.col + window.width}"
-            raise _unreadable(raster.path, error, where) from None
+            raise self._why(window, _unreadable(raster.path, error, where), where) from None
         for i, band in enumerate(raster.bands):  # nodata that only the catalog tells
             if band.nodata is not None and not math.isnan(band.nodata):
                 valid &= data[i] != band.nodata
         if data.dtype.kind == "f":
             valid &= np.isfinite(data).all(0)
         return data, valid
+
+
+    def _why(self, window: Window, error: GeomlError, where: str) -> GeomlError:
+        """The reason behind a failed read: GDAL does not tell a server's refusal from a damaged file."""
+        path, span = self.raster.path, self._span(window)
+        if not web.is_http(path) or span is None:
+            return error
+        try:
+            web.probe(path, *span)
+        except GeomlError as reason:
+            return reason
+        name = web.unsigned(path)
+        return _Undecoded(f"{name}{where}: arrives but does not decode; its owner must upload it again")
+
+    def _span(self, window: Window) -> tuple[int, int] | None:
+        """First byte and size of the part of a TIFF that holds a window of the first band."""
+        index = self.raster.indexes[0]
+        high, wide = self._dataset.block_shapes[index - 1]
+        spans = []
+        for row in range(window.row // high, -(-(window.row + window.height) // high)):
+            for col in range(window.col // wide, -(-(window.col + window.width) // wide)):
+                words = [f"BLOCK_{what}_{col}_{row}" for what in ("OFFSET", "SIZE")]
+                found = [self._dataset.get_tag_item(word, "TIFF", bidx=index) for word in words]
+                if all(found):
+                    spans.append([int(value) for value in found])
+        if not spans:
+            return None
+        first = min(at for at, _ in spans)
+        return first, max(at + size for at, size in spans) - first
+
+
+class _Undecoded(Unreachable):
+    """Bytes that arrive whole and make no sense: the server may have been down a moment ago."""
 
 
 def physical(data: np.ndarray, bands: Sequence[Band]) -> np.ndarray:

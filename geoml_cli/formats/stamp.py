@@ -125,18 +125,19 @@ def member_path(folder: Path, name: str) -> Path:
 
 
 def damage(path: str | Path, *, read_again: bool = False) -> list[str]:
-    """What is wrong with the members of an artifact folder: a line each, empty when whole.
+    """What is wrong with the members of an artifact, a folder or a file: a line each, empty when whole.
 
     `read_again` reads every byte; otherwise unchanged files are trusted to the digest cache.
     """
     stamp = stamp_in(path)
     found = read_record(path)
-    if not stamp or not found:
+    if not found:
         return []
+    folder = (stamp or Path(path)).parent
     digest = sha256_file if read_again else digest_file
     lines = []
     for name, wanted in sorted(found.get("members", {}).items()):
-        member = member_path(stamp.parent, name)
+        member = member_path(folder, name)
         if not member.is_file():
             lines.append(f"{member}: missing")
         elif digest(member) != wanted:

@@ -32,16 +32,8 @@ def lay(height: int, width: int, size: int, stride: int, edge: str = "pad") -> l
     ]
 
 
-def blocks(height: int, width: int, size: int) -> Iterator[Window]:
-    """Blocks that cover a grid exactly once, row by row; the last ones are cut at its rim."""
-    for row in range(0, height, size):
-        for col in range(0, width, size):
-            yield Window(row, col, min(size, height - row), min(size, width - col))
-
-
-def grow(window: Window, halo: int, stride: int) -> Window:
-    """Widen a window by a halo and outward to a lattice of `stride` px anchored at pixel 0, 0."""
-    row, col = (window.row - halo) // stride * stride, (window.col - halo) // stride * stride
-    last_row = -(-(window.row + window.height + halo) // stride) * stride
-    last_col = -(-(window.col + window.width + halo) // stride) * stride
-    return Window(row, col, last_row - row, last_col - col)
+def blocks(height: int, width: int, size: tuple[int, int]) -> Iterator[Window]:
+    """Blocks of (height, width) `size` that cover a grid exactly once, row by row, cut at its rim."""
+    for row in range(0, height, size[0]):
+        for col in range(0, width, size[1]):
+            yield Window(row, col, min(size[0], height - row), min(size[1], width - col))

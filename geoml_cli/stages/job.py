@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from geoml_cli.errors import GeomlError, Stopped, TryLater
+from geoml_cli.errors import GeomlError, Stopped, TryLater, Unreachable
 from geoml_cli.formats.commit import locked, put_folder, write_text
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import dumps, read_json
@@ -132,7 +132,8 @@ class Job:
             raise GeomlError(
                 f"{self.named}: written by `geoml {found['verb']}`; name another -o, or --force replaces it"
             )
-        if found["fingerprint"] == self.record["fingerprint"] and not damage(self.out):
+        same = found["fingerprint"] == self.record["fingerprint"] and not found.get("failed")
+        if same and not damage(self.out):
             self.done = True
             self._touch()
             log.info("%s is up to date", self.stamp)
@@ -191,10 +192,9 @@ class Job:
         """Do one input's work; under --keep-going a GeomlError of its own is noted, not raised."""
         try:
             return work()
-        except (Stopped, TryLater):
-            raise
         except GeomlError as error:
-            if not self.manners.keep_going:
+            ours = isinstance(error, Stopped | TryLater) and not isinstance(error, Unreachable)
+            if ours or not self.manners.keep_going:
                 raise
             self.failed.append(name)
             log.warning("%s", error)
@@ -209,6 +209,8 @@ class Job:
         names = [n for n in names if n != self.stamp_name]
         members = {n: digest_file(self.part / n) for n in names}
         document["geoml"] = self.record | {"members": members}
+        if self.failed:  # so that the next run does not take it for up to date
+            document["geoml"]["failed"] = sorted(self.failed)
         write_text(self.part / self.stamp_name, dumps(document))
         (self.part / MARK).unlink()
         put_folder(self.part, self.out)

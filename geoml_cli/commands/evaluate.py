@@ -1,0 +1,115 @@
+"""`geoml evaluate`."""
+
+from typing import Annotated, Optional
+
+import typer
+
+from geoml_cli import options
+from geoml_cli.manners import Manners
+
+
+@options.with_manners
+def command(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MAPS...", help="Predictions folders, class rasters, items.json; - reads stdin."
+        ),
+    ],
+    truth: Annotated[
+        str, typer.Option(metavar="FILE", help="Points, polygons or a class raster, in any CRS.")
+    ],
+    manners: Manners,
+    out: Annotated[
+        Optional[str],
+        typer.Option(
+            "-o", "--out", metavar="FILE.json", help="Where to write; stdout if not given."
+        ),
+    ] = None,
+    label_column: options.LabelColumn = None,
+    layer: Annotated[
+        Optional[str], typer.Option(metavar="NAME", help="Layer of the truth file.")
+    ] = None,
+    report: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FILE.html", help="Write a self-contained page too, beside the scores."
+        ),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="What to compute; see `geoml list metrics`.")
+    ] = "segmentation",
+    blocks: Annotated[
+        int,
+        typer.Option(
+            min=1, max=255, metavar="N", help="Redraw N x N blocks of ground for the intervals."
+        ),
+    ] = 8,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of redraws; 0: no intervals.")
+    ] = 1000,
+    seed: options.Seed = 0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse truth on ground that the model trained on.")
+    ] = False,
+    include_trained: Annotated[
+        bool,
+        typer.Option(
+            "--include-trained", help="Score truth on ground that the model trained on too."
+        ),
+    ] = False,
+    fail_if: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--fail-if",
+            metavar="GATE",
+            help="Exit 1 if 'miou<0.6' or 'iou.water<0.5'; may be repeated.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Optional[str],
+        typer.Option(metavar="FILE.json", help="Earlier scores: exit 1 if a metric got lower."),
+    ] = None,
+    max_drop: Annotated[
+        Optional[float],
+        typer.Option("--max-drop", min=0, metavar="X", help="By how much it may; 0 if not given."),
+    ] = None,
+) -> None:
+    """Score maps against reference data.
+
+    Accuracy, mean IoU, kappa and the scores of each class, with 95 % intervals from
+    redrawing blocks of ground. A point is one sample, the pixel that holds it; of polygons
+    every pixel whose centre they hold is one, of a class raster every map pixel. Truth is
+    reprojected to the map. Where maps overlap a place counts once, on the first map in
+    order of id that has data there. Truth on ground that the model trained or validated on
+    is left out, and what is left out is counted; of out-of-fold maps all counts.
+
+    Classes are matched by name, or by id where the truth has no names of the maps'. Without
+    -o the scores go to stdout. Gates are looked at even if the scores are up to date.
+
+        geoml evaluate maps/ --truth check.gpkg --label-column class \\
+          -o scores.json --report report.html
+        geoml evaluate map.tif --truth reference.tif | jq .metrics.miou.value
+        geoml evaluate maps/ --truth check.gpkg --label-column class -o scores.json \\
+          --fail-if 'miou<0.6' --baseline last.json --max-drop 0.01
+    """
+    from geoml_cli.stages.evaluate import run
+
+    run(
+        inputs,
+        truth,
+        out,
+        label_column=label_column,
+        layer=layer,
+        report=report,
+        metric=metric,
+        blocks=blocks,
+        draws=bootstrap,
+        seed=seed,
+        strict=strict,
+        include_trained=include_trained,
+        fail_if=fail_if or [],
+        baseline=baseline,
+        max_drop=max_drop,
+        manners=manners,
+    )

@@ -1,0 +1,153 @@
+"""Model folders: `model.json`, `weights.safetensors`, `ground.parquet`, `item.json`, history and curves.
+
+Weights of an ensemble lie in one file under the prefixes `0.`, `1.`, ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoml_cli.errors import GeomlError
+from geoml_cli.formats.bands import Band
+from geoml_cli.formats.commit import whole_file
+from geoml_cli.formats.stamp import damage, member_path, read_stamp
+from geoml_cli.geo.classes import Class, read_classes
+from geoml_cli.geo.splits import Lattice
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "model.json"
+WEIGHTS = "weights.safetensors"
+GROUND = "ground.parquet"
+ITEM = "item.json"
+MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder opened: the contract, not yet the weights."""
+
+    folder: Path
+    head: dict[str, Any]
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """Bands in the order of the network's channels; values are physical."""
+        return tuple(Band.from_dict(b) for b in self.head["bands"])
+
+    @property
+    def classes(self) -> list[Class]:
+        """Classes in the order of the network's outputs."""
+        return read_classes(self.head["classes"])
+
+    @property
+    def members(self) -> int:
+        """Networks in the ensemble."""
+        return int(self.head["members"])
+
+    @property
+    def lattice(self) -> Lattice | None:
+        """Blocks of the split that it was trained with."""
+        return Lattice.from_dict(self.head["split"]) if self.head["split"] else None
+
+    def weights(self) -> list[dict[str, torch.Tensor]]:
+        """State of every member."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = member_path(self.folder, WEIGHTS)
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise GeomlError(f"{path}: damaged ({error}); run the `geoml train` that made it") from None
+        states: list[dict[str, torch.Tensor]] = [{} for _ in range(self.members)]
+        for key, value in tensors.items():
+            member, _, name = key.partition(".")
+            states[int(member)][name] = value
+        return states
+
+
+def read_model(path: str) -> Model:
+    """Open a model folder; damage is said at once."""
+    folder, head = read_stamp(path, NAME, "train")
+    lines = damage(folder)
+    if lines:
+        raise GeomlError(f"{lines[0]}; run the `geoml train` that made it")
+    return Model(folder, head)
+
+
+def save_weights(path: Path, states: list[dict[str, torch.Tensor]]) -> None:
+    """Write the weights of all members to one file."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{i}.{name}": value.detach().cpu().contiguous()
+        for i, state in enumerate(states)
+        for name, value in state.items()
+    }
+    with whole_file(path) as temporary:
+        save_file(tensors, temporary)
+
+
+def mlm_item(name: str, head: dict[str, Any], ground: dict[str, Any], bbox: list[float], parameters: int) -> dict[str, Any]:
+    """A STAC Item of the model, in the words of the MLM extension; its geometry is the ground it saw."""
+    bands = [b["name"] for b in head["bands"]]
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [MLM],
+        "id": name,
+        "geometry": ground,
+        "bbox": bbox,
+        "properties": {
+            "datetime": None,
+            "start_datetime": head["dates"][0],
+            "end_datetime": head["dates"][1],
+            "mlm:name": name,
+            "mlm:architecture": f"{head['encoder']} + {head['head']}",
+            "mlm:tasks": ["semantic-segmentation"],
+            "mlm:framework": "pytorch",
+            "mlm:total_parameters": parameters,
+            "mlm:pretrained": False,
+            "mlm:input": [
+                {
+                    "name": "image",
+                    "bands": bands,
+                    "input": {
+                        "shape": [-1, len(bands), head["window"], head["window"]],
+                        "dim_order": ["batch", "bands", "height", "width"],
+                        "data_type": "float32",
+                    },
+                    "pre_processing_function": None,
+                }
+            ],
+            "mlm:output": [
+                {
+                    "name": "class scores",
+                    "tasks": ["semantic-segmentation"],
+                    "result": {
+                        "shape": [-1, len(head["classes"]), head["window"], head["window"]],
+                        "dim_order": ["batch", "classes", "height", "width"],
+                        "data_type": "float32",
+                    },
+                    "classification:classes": [
+                        {"value": c["id"], "name": c["name"]} for c in head["classes"]
+                    ],
+                    "post_processing_function": None,
+                }
+            ],
+        },
+        "links": [],
+        "assets": {
+            "weights": {
+                "href": f"./{WEIGHTS}",
+                "type": "application/octet-stream; application=safetensors",
+                "title": "Weights",
+                "roles": ["mlm:model", "mlm:weights"],
+                "mlm:artifact_type": "safetensors",
+            }
+        },
+    }

@@ -1,0 +1,109 @@
+"""HTTP with patience: text behind a URL, and why bytes of one could not be read."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from geoml_cli.errors import GeomlError, Unreachable
+
+# one for every read: a window, a header, a catalog file
+PATIENCE = Retrying(
+    retry=retry_if_exception_type(Unreachable),
+    stop=stop_after_attempt(6),
+    wait=wait_exponential_jitter(0.5, 20),
+    reraise=True,
+)
+TIMEOUT_S = 60
+PASSING = (408, 425, 429)  # with 5xx: statuses that may be another ones in a while
+
+
+def is_http(path: str) -> bool:
+    """Whether a path is a URL that a web server answers."""
+    return path.startswith(("http://", "https://"))
+
+
+def unsigned(href: str) -> str:
+    """A URL without password and query, where signatures live; a local path as it is."""
+    if "://" not in href:
+        return href
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # such as http://[bad
+        return href.partition("?")[0]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def blame(href: str, status: int) -> GeomlError:
+    """The error for an HTTP status: to try later, or not to try again."""
+    name = unsigned(href)
+    if status >= 500 or status in PASSING:
+        return Unreachable(f"{name}: the server fails (HTTP {status}); try again later")
+    if status in (401, 403):
+        return GeomlError(f"{name}: may not be read (HTTP {status}); check its signature or your rights")
+    return GeomlError(f"{name}: cannot be had (HTTP {status}); check the catalog that names it")
+
+
+def explain(href: str, said: str) -> GeomlError:
+    """The error for what GDAL says of a remote file."""
+    status = re.search(r"HTTP response code: (\d{3})", said)
+    if status:
+        return blame(href, int(status[1]))
+    name = unsigned(href)
+    if "not recognized as being in a supported" in said:
+        return GeomlError(f"{name}: not readable as a raster; check the catalog that names it")
+    return Unreachable(f"{name}: cannot be read over the network ({said}); try again later")
+
+
+def probe(href: str, first: int, size: int) -> None:
+    """Ask for bytes without fetching them; raise what keeps the server from sending all of them."""
+    import requests
+
+    last = first + size - 1
+    want = {"Range": f"bytes={first}-{last}"}
+    try:
+        with requests.get(href, headers=want, timeout=TIMEOUT_S, stream=True) as answer:
+            status, sent = answer.status_code, answer.headers
+    except requests.RequestException as error:
+        raise _no_answer(href, error) from None
+    got = re.match(r"bytes \d+-(\d+)", sent.get("Content-Range", ""))
+    end = int(got[1]) if got else int(sent.get("Content-Length", last + 1)) - 1
+    if status == 416 or (status in (200, 206) and end < last):
+        raise GeomlError(f"{unsigned(href)}: is truncated; its owner must upload it again")
+    if status not in (200, 206):
+        raise blame(href, status)
+
+
+def read_text(href: str) -> str:
+    """Text of a local file or a URL, UTF-8."""
+    try:
+        if is_http(href):
+            return _get(href).decode()
+        if "://" in href:
+            raise GeomlError(f"{unsigned(href)}: cannot be read; give a path or an http(s) URL")
+        return Path(href).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise GeomlError(f"{href}: no such file") from None
+    except UnicodeDecodeError:
+        raise GeomlError(f"{unsigned(href)}: not text in UTF-8; check that it is the file you meant") from None
+
+
+@PATIENCE.wraps
+def _get(href: str) -> bytes:
+    import requests
+
+    try:
+        answer = requests.get(href, timeout=TIMEOUT_S)
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+        raise GeomlError(f"{unsigned(href)}: no URL that can be read ({error})") from None
+    except requests.RequestException as error:
+        raise _no_answer(href, error) from None
+    if answer.status_code != 200:
+        raise blame(href, answer.status_code)
+    return answer.content
+
+
+def _no_answer(href: str, error: Exception) -> Unreachable:
+    kind = type(error).__name__  # requests' own text repeats the signed URL
+    return Unreachable(f"{unsigned(href)}: no answer over the network ({kind}); try again later")
