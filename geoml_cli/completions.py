@@ -11,7 +11,7 @@ from geoml_cli.surface import Given
 
 Surfaces = Mapping[str, list[Given]]  # verb: what it offers
 HEAD = "# {} completion for geoml, written by `make docs`: static, no Python runs at TAB"
-PATHS = {"PATH", "FILE", "FOLDER"}  # what stands for the value of an option that names a file
+PATHS = {"PATH", "FILE", "FOLDER"}  # what stands for a file's name, also as FILE.json
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -35,7 +35,7 @@ def values(given: Given) -> Values:
         return Values(dict.fromkeys(DEVICES, ""))
     if given.choices:
         return Values(dict.fromkeys(given.choices, ""))
-    return Values({}, files=given.value in PATHS or not given.flags)
+    return Values({}, files=given.value.split(".")[0] in PATHS or not given.flags)
 
 
 def options(surface: Iterable[Given]) -> list[Given]:

@@ -47,7 +47,7 @@ class _Plain(logging.Formatter):
 
 def _tell_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Stand in for `warnings.showwarning`; deprecations are the programmer's business."""
-    if not issubclass(category, DeprecationWarning):
+    if not issubclass(category, DeprecationWarning | PendingDeprecationWarning):
         logging.getLogger("geoml").warning("%s", message)
 
 

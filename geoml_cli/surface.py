@@ -31,7 +31,9 @@ class Given(NamedTuple):
     def note(self) -> str:
         """What the help line leaves out, e.g. `required`; may be empty."""
         default = f"default: {self.default}" if self.default else ""
-        often = "may be repeated" if self.many and self.flags else ""
+        often = (
+            "may be repeated" if self.many and self.flags and "repeated" not in self.help else ""
+        )
         required = "required" if self.required and self.flags else ""
         return "; ".join(filter(None, [default, self.limits, often, required]))
 

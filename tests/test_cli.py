@@ -7,7 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -69,7 +72,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("line", "says"), MISTAKES, ids=[line for line, _ in MISTAKES])
-def test_a_mistaken_command_line_is_one_line_and_status_2(line, says, capsys, tmp_path, monkeypatch):
+def test_a_mistaken_command_line_is_one_line_and_status_2(
+    line, says, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert run(line.split()) == Status.USAGE
     out, err = capsys.readouterr()
@@ -116,7 +121,9 @@ def test_a_help_page_shows_all_there_is_own_options_first(verb, capsys):
 def test_a_help_page_keeps_its_examples_and_fits_a_terminal(verb, capsys):
     assert run([verb, "--help"]) == 0
     lines = capsys.readouterr().out.split("\n")
-    wanted = [line.rstrip() for line in (program(verb).help or "").split("\n") if line[:4] == "    "]
+    wanted = [
+        line.rstrip() for line in (program(verb).help or "").split("\n") if line[:4] == "    "
+    ]
     assert [line[2:] for line in lines if line[:6] == " " * 6 and line[2:] in wanted] == wanted
     assert max(map(len, lines)) <= 88
     assert not any("\u00a0" in line for line in lines)
@@ -172,7 +179,9 @@ def test_list_tells_the_same_in_each_form(capsys):
     assert smoothing == {"default": 0.0, "kind": "float"}
     assert run(["list", "--json"]) == 0
     rooms = json.loads(capsys.readouterr().out)
-    assert {room["name"]: room["parts"] for room in rooms} == {r: registry.names(r) for r in registry.ENTRY}
+    assert {room["name"]: room["parts"] for room in rooms} == {
+        r: registry.names(r) for r in registry.ENTRY
+    }
 
 
 FAILURES = [
@@ -247,10 +256,22 @@ def test_a_signal_before_the_work_begins(signum, tmp_path):
     """Stdin is read to its end first: a run that waits there has not begun its job."""
     call = [*GEOML, "tile", "-", "-o", str(tmp_path / "tiles")]
     pipe = subprocess.PIPE
-    with subprocess.Popen(call, stdin=pipe, stdout=pipe, stderr=pipe) as child:
-        child.stdin.write(b"scene.tif\n" * 30_000)  # more than a pipe holds: it returns once it is read
+    heed = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # shells deafen what they put behind
+    with subprocess.Popen(call, stdin=pipe, stdout=pipe, stderr=pipe, preexec_fn=heed) as child:
+        child.stdin.write(
+            b"scene.tif\n" * 30_000
+        )  # more than a pipe holds: it returns once it is read
         child.stdin.flush()
-        child.send_signal(signum)
+        for _ in range(30):  # a signal between two reads is seen at the next one only
+            time.sleep(0.3)
+            child.send_signal(signum)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(2)
+                break
+        else:
+            child.kill()
         out, err = child.stdout.read(), child.stderr.read()
     assert child.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[signum]
     assert (out, err) == (b"", b"geoml: tile: stopped\n")
@@ -275,7 +296,11 @@ def test_a_json_log_is_one_object_a_line(log, capsys):
     warnings.warn("from a library", UserWarning, stacklevel=1)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["level"] for line in lines] == ["warning", "debug", "warning"]
-    assert [line["message"] for line in lines] == ["two\nlines of text", "fine print", "from a library"]
+    assert [line["message"] for line in lines] == [
+        "two\nlines of text",
+        "fine print",
+        "from a library",
+    ]
     assert lines[0]["time"] <= lines[1]["time"] <= lines[2]["time"]
 
 

@@ -80,7 +80,9 @@ def test_imports_follow_the_arrows(path):
 
 @pytest.mark.parametrize("path", FILES, ids=by_path)
 def test_nobody_imports_a_part(path):
-    parts = [n for n in modules(path) if n.split(".")[0] == "geoml_cli" and PARTS & set(n.split("."))]
+    parts = [
+        n for n in modules(path) if n.split(".")[0] == "geoml_cli" and PARTS & set(n.split("."))
+    ]
     assert not parts, "use registry.load(room, name)"
 
 

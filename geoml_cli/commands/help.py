@@ -30,8 +30,8 @@ def command(
     A topic is what all commands have in common; the page of a command is that of
     `geoml COMMAND --help`.
 
-    geoml help exit-codes
-    geoml help tile
+        geoml help exit-codes
+        geoml help tile
     """
     from difflib import get_close_matches
 

@@ -21,7 +21,7 @@ def command(
     window: Annotated[int, typer.Option(min=16, metavar="PX", help="Largest block computed at a time.")] = 512,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Windows on the device at a time.")] = 4,
     precision: Annotated[
-        Literal["auto", "32", "bf16", "fp16"], typer.Option(help="Of forward passes; auto is bf16 on CUDA.")
+        Literal["auto", "32", "bf16"], typer.Option(help="Of forward passes; auto is bf16 on CUDA.")
     ] = "auto",
     device: options.Device = "auto",
 ) -> None:

@@ -34,7 +34,7 @@ def command(
     ] = "sqrt",
     augment: Annotated[Literal["dihedral", "none"], typer.Option(help="Turn and flip tiles.")] = "dihedral",
     precision: Annotated[
-        Literal["auto", "32", "bf16", "fp16"], typer.Option(help="Of forward passes; auto is bf16 on CUDA.")
+        Literal["auto", "32", "bf16"], typer.Option(help="Of forward passes; auto is bf16 on CUDA.")
     ] = "auto",
     device: options.Device = "auto",
     seed: options.Seed = 0,

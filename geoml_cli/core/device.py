@@ -15,14 +15,13 @@ class Device:
     """A torch device and how it computes."""
 
     torch: torch.device
-    precision: str  # 32, bf16 or fp16
+    precision: str  # 32 or bf16
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context of forward passes."""
         if self.precision == "32":
             return contextlib.nullcontext()
-        kind = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.torch.type, kind)
+        return torch.autocast(self.torch.type, torch.bfloat16)
 
     @property
     def memory_format(self) -> torch.memory_format:

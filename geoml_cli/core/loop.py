@@ -15,6 +15,7 @@ from torch import nn
 from geoml_cli.core.augment import dihedral
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.device import Device
+from geoml_cli.errors import GeomlError
 
 log = logging.getLogger("geoml")
 
@@ -104,7 +105,7 @@ def fit(
             losses.append(loss)
             progress.step += 1
             if not math.isfinite(loss):
-                raise FloatingPointError(f"loss is {loss} at step {progress.step}")
+                raise GeomlError(f"the loss is {loss} at step {progress.step}; lower --lr, or look for wild values in the bands")
         progress.epoch += 1
 
         row: dict[str, Any] = {"epoch": progress.epoch, "loss": sum(losses) / max(1, len(losses))}

@@ -29,6 +29,8 @@ class Tally:
 
     def add(self, block: np.ndarray, truth: np.ndarray, guess: np.ndarray) -> None:
         """Add samples: block number, true class id and guessed class id, each (n,)."""
+        if not len(block):
+            return
         order = np.argsort(block, kind="stable")
         numbers, firsts = np.unique(block[order], return_index=True)
         for number, mine in zip(numbers.tolist(), np.split(order, firsts[1:]), strict=True):

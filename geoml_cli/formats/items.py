@@ -4,8 +4,11 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urljoin
 
+import numpy as np
 import shapely
+from shapely.geometry.polygon import orient
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.bands import bands_of_asset
@@ -22,9 +25,14 @@ EXTENSIONS = [
     "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 ]
+HIDDEN = {"thumbnail", "overview", "metadata", "date", "graphic"}  # roles of what is no data
+SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
+TRIM_DEG = 1e-7  # outlines are drawn this exactly: 1 cm
 
 
-def item_of(name: str, datetime: str | None, properties: dict[str, Any] | None = None) -> dict[str, Any]:
+def item_of(
+    name: str, datetime: str | None, properties: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """A STAC 1.1 Item without assets; geometry and bbox follow from `add_raster`.
 
     `datetime` is RFC 3339 in UTC; None is allowed only with start_datetime and end_datetime in properties.
@@ -41,9 +49,7 @@ def item_of(name: str, datetime: str | None, properties: dict[str, Any] | None =
     }
 
 
-def add_raster(
-    item: dict[str, Any], key: str, raster: Raster, folder: Path, **more: Any
-) -> None:
+def add_raster(item: dict[str, Any], key: str, raster: Raster, folder: Path, **more: Any) -> None:
     """Add a raster that lies in `folder` as an asset: grid, bands, size and checksum from the file itself."""
     path = Path(raster.path)
     item["assets"][key] = {
@@ -60,19 +66,33 @@ def add_raster(
         grid = item["assets"][key]
         if len(raster.grid.crs) > 64:
             grid["proj:wkt2"] = grid.pop("proj:code")
-    whole = footprint(raster.grid.outline())
+    whole = shapely.make_valid(footprint(raster.grid.outline()))
     if item["geometry"] is not None:
         whole = shapely.union(shapely.geometry.shape(item["geometry"]), whole)
-    item["geometry"] = json.loads(shapely.to_geojson(shapely.normalize(whole)))
+    whole = _trimmed(whole)
+    item["geometry"] = json.loads(shapely.to_geojson(whole))
     item["bbox"] = _bbox(whole)
 
 
+def _trimmed(shape: shapely.Geometry) -> shapely.Geometry:
+    """Polygons with whole numbers of TRIM_DEG / 100, no idle vertices, outer rings counterclockwise."""
+    slim = shapely.simplify(shape, TRIM_DEG)
+    slim = shapely.normalize(shapely.transform(slim, lambda xy: np.round(xy, 9)))
+    parts = [orient(p) for p in shapely.get_parts(slim) if isinstance(p, shapely.Polygon)]
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
 def _bbox(shape: shapely.Geometry) -> list[float]:
-    west, south, east, north = shape.bounds
-    parts = [p.bounds for p in getattr(shape, "geoms", [])]
-    if len(parts) == 2 and west == -180 and east == 180:  # cut at the antimeridian: west > east
-        west = next(p[0] for p in parts if p[2] == 180)
-        east = next(p[2] for p in parts if p[0] == -180)
+    """West, south, east, north; west > east where the ground runs across the antimeridian."""
+    west, south, east, north = (float(v) for v in shapely.bounds(shape))
+    if west == -180 and east == 180:
+        spans = shapely.bounds(shapely.get_parts(shape))[:, [0, 2]]
+        spans = spans[np.argsort(spans[:, 0])]
+        reach = np.maximum.accumulate(spans[:, 1])  # the widest gap is what the ground leaves out
+        gaps = spans[1:, 0] - reach[:-1]
+        if len(gaps) and gaps.max() > 0:
+            widest = int(gaps.argmax())
+            west, east = float(spans[widest + 1, 0]), float(reach[widest])
     return [west, south, east, north]
 
 
@@ -83,64 +103,103 @@ def collection_of(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 def read_items(path: str | Path) -> list[dict[str, Any]]:
     """Items of a FeatureCollection, a single Item, a list or lines of them; hrefs made absolute or openable."""
-    text = Path(path).read_text()
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise GeomlError(f"{path}: not text in UTF-8; check that it holds STAC items") from None
     return anchor(parse_items(text, str(path)), str(Path(path).parent))
+
+
+def parse_json(text: str, where: str) -> list[Any]:
+    """Values in JSON text, one or several one after another; NaN and Infinity become null."""
+    decoder, found, at = json.JSONDecoder(parse_constant=lambda _: None), [], 0
+    text = text.strip("\ufeff \t\r\n\x1e")
+    while at < len(text):
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise GeomlError(f"{where}: damaged JSON ({error})") from None
+        while at < len(text) and text[at] in " \t\r\n\x1e,":
+            at += 1
+        found.append(value)
+    return found
 
 
 def parse_items(text: str, where: str) -> list[dict[str, Any]]:
     """Items in JSON text: one Item, a FeatureCollection, a list, or any of these one after another."""
-    decoder, found, at = json.JSONDecoder(), [], 0
-    text = text.strip()
-    while at < len(text):
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise GeomlError(f"{where}: damaged JSON ({error})") from None
-        while at < len(text) and text[at] in " \t\r\n\x1e,":
-            at += 1
-        found += _features(value, where)
-    return found
+    return [item for value in parse_json(text, where) for item in features(value, where)]
 
 
-def _features(value: Any, where: str) -> list[dict[str, Any]]:
+def features(value: Any, where: str) -> list[dict[str, Any]]:
+    """The items in a JSON value, each checked to have the parts that are read of it."""
     if isinstance(value, list):
-        return [item for part in value for item in _features(part, where)]
+        return [item for part in value for item in features(part, where)]
     kind = value.get("type") if isinstance(value, dict) else None
     if kind == "FeatureCollection":
-        return _features(value.get("features", []), where)
+        return features(value.get("features") or [], where)
     if kind == "Feature" and isinstance(value.get("assets"), dict):
-        return [value]
-    raise GeomlError(f"{where}: holds {kind or type(value).__name__}, not STAC items (Features with assets)")
+        return [_checked(value, where)]
+    raise GeomlError(
+        f"{where}: holds {kind or type(value).__name__}, not STAC items (Features with assets)"
+    )
+
+
+def _checked(item: dict[str, Any], where: str) -> dict[str, Any]:
+    """The item, if what is read of it later has the right kinds."""
+    kinds = {"properties": dict, "links": list, "bbox": list, "geometry": dict}
+    wrong = [k for k, kind in kinds.items() if not isinstance(item.get(k) or kind(), kind)]
+    for key, asset in item["assets"].items():
+        if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
+            wrong.append(f"asset {key}")
+    if wrong or not isinstance(item.get("id", ""), str | int):
+        name = str(item.get("id", "without id"))
+        raise GeomlError(
+            f"{where}: item {name}: its {wrong[0] if wrong else 'id'} is not as STAC wants it"
+        )
+    item["id"] = str(item.get("id", ""))
+    item["links"] = [link for link in item.get("links") or [] if isinstance(link, dict)]
+    return item
 
 
 def anchor(items: list[dict[str, Any]], base: str) -> list[dict[str, Any]]:
-    """Make relative asset hrefs openable from here; `base` is the folder or URL they are relative to."""
+    """Make relative hrefs openable from here; `base` is the folder or URL they are relative to."""
     for item in items:
         for asset in item["assets"].values():
-            asset["href"] = openable(asset.get("href", ""), base)
+            asset["href"] = openable(asset["href"], base)
+        for link in item.get("links", []):
+            href = link.get("href")
+            far = isinstance(href, str) and not (is_remote(base) and href.startswith("file:"))
+            link["href"] = openable(href, base) if far else ""
     return items
 
 
+def folder_of(href: str) -> str:
+    """Folder or URL that the relative hrefs of a file are relative to."""
+    path = href.partition("?")[0] if is_remote(href) else href
+    return path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+
+
 def openable(href: str, base: str) -> str:
-    """A path or URL that can be opened from here."""
-    if href.startswith("file://"):
-        return href.removeprefix("file://")
-    if is_remote(href) or href.startswith("/"):
+    """A path or URL that can be opened from here; a remote catalog cannot name local files."""
+    if is_remote(href) and "://" in href:
         return href
     if is_remote(base):
-        from urllib.parse import urljoin
-
+        if href.startswith("file:"):
+            raise GeomlError(
+                f"{base}: names a file on its author's own disk, {href}; it cannot be read"
+            )
         return urljoin(base.rstrip("/") + "/", href)
-    return os.path.normpath(os.path.join(base, href))
+    if href.startswith("file://"):
+        return unquote(href.removeprefix("file://").removeprefix("localhost"))
+    return href if href.startswith("/") else os.path.normpath(os.path.join(base, href))
 
 
 def is_raster_asset(asset: dict[str, Any]) -> bool:
     """Whether an asset is pixels to work on: not a thumbnail, an overview or metadata."""
-    roles = set(asset.get("roles") or [])
-    if roles & {"thumbnail", "overview", "metadata", "date", "graphic"}:
+    if set(asset.get("roles") or []) & HIDDEN:
         return False
-    kind, href = asset.get("type") or "", asset.get("href", "").split("?")[0].lower()
-    return "tiff" in kind or "jp2" in kind or href.endswith((".tif", ".tiff", ".vrt", ".jp2", ".img"))
+    kind, href = (asset.get("type") or "").lower(), asset.get("href", "").split("?")[0].lower()
+    return "tiff" in kind or "jp2" in kind or href.endswith(SUFFIXES)
 
 
 def rasters_of(item: dict[str, Any]) -> dict[str, Raster]:

@@ -29,6 +29,6 @@ def sha256_of(value: Any) -> str:
 def read_json(path: str | Path) -> Any:
     """Parse a JSON file; what is wrong with it is said in one line."""
     try:
-        return json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GeomlError(f"{path}: damaged JSON ({error}); make it again") from None

@@ -49,7 +49,7 @@ def write_report(
     title = f"{_listed([m['id'] for m in scored['maps']])} scored on {scored['truth']['name']}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        '<p class="soft">How well a class map agrees with reference data.</p>',
+        '<p class="soft">How well a class map agrees with reference data, which has errors of its own.</p>',
         headline(scores),
         maps(pictures, classes, scored),
         matrix(scores["confusion"], classes),
@@ -222,7 +222,7 @@ def how(scores: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
                         f"<code>{escape(k)}={escape(str(v))}</code>" for k, v in given.items()
                     )
                     or "none",
-                    "inputs": "<br>".join(inputs),
+                    "inputs": "<br>".join(inputs) or "none",
                     "fingerprint": f"<code>{escape(one['fingerprint'][:16])}</code>, geoml {escape(one['version'])}",
                 }
             )

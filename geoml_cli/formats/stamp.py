@@ -16,6 +16,7 @@ from geoml_cli.formats.jsonfile import read_json, sha256_of
 
 FORMAT = 1
 STAMPS = ("items.json", "tileset.json", "model.json")
+FIELDS = {"kind": str, "verb": str, "fingerprint": str, "arguments": dict, "inputs": list}
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     stamp = stamp_in(path)
     if stamp:
         found = _of_json(stamp)
-    elif path.suffix == ".json" and path.is_file():
+    elif path.suffix.lower() == ".json" and path.is_file():
         found = _of_json(path)
-    elif path.suffix in (".tif", ".tiff") and path.is_file():
+    elif path.suffix.lower() in (".tif", ".tiff") and path.is_file():
         found = _of_tiff(path)
-    elif path.suffix == ".parquet" and path.is_file():
+    elif path.suffix.lower() in (".parquet", ".geoparquet") and path.is_file():
         found = _of_parquet(path)
     else:
         return None
@@ -98,19 +99,21 @@ def _of_parquet(path: Path) -> dict[str, Any] | None:
 
     try:
         text = (parquet.read_schema(path).metadata or {}).get(b"geoml")
-    except pyarrow.ArrowInvalid:
+        return json.loads(text) if text else None
+    except (pyarrow.ArrowException, OSError, ValueError):
         return None
-    return json.loads(text) if text else None
 
 
-def _check_format(found: dict[str, Any], path: Path) -> None:
+def _check_format(found: Any, path: Path) -> None:
     version = found.get("format") if isinstance(found, dict) else None
-    if not isinstance(version, int):
-        raise GeomlError(f"{path}: its geoml record is damaged; make it again")
-    if version > FORMAT:
+    if isinstance(version, int) and version > FORMAT:
         raise GeomlError(
             f"{path}: written by a later geoml (format {version}, this one reads {FORMAT}); update geoml"
         )
+    if not isinstance(version, int) or not all(isinstance(found.get(k), t) for k, t in FIELDS.items()):
+        raise GeomlError(f"{path}: its geoml record is damaged; make it again")
+    if not isinstance(found.get("members", {}), dict):
+        raise GeomlError(f"{path}: its list of members is damaged; make it again")
 
 
 def member_path(folder: Path, name: str) -> Path:
@@ -137,7 +140,11 @@ def damage(path: str | Path, *, read_again: bool = False) -> list[str]:
     digest = sha256_file if read_again else digest_file
     lines = []
     for name, wanted in sorted(found.get("members", {}).items()):
-        member = member_path(folder, name)
+        try:
+            member = member_path(folder, name)
+        except GeomlError as error:
+            lines.append(str(error).partition(";")[0])
+            continue
         if not member.is_file():
             lines.append(f"{member}: missing")
         elif digest(member) != wanted:

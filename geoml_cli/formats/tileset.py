@@ -8,7 +8,7 @@ fold f is held out if and only if bit f of `near` is not set.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class TileSet:
     folder: Path
     head: dict[str, Any]
     index: geopandas.GeoDataFrame
+    _open: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -66,7 +67,12 @@ class TileSet:
         return int(self.head["folds"])
 
     def array(self, kind: str, shard: int) -> np.ndarray:
-        """One shard of `images`, `valid`, `labels`, `folds` or `near`, memory-mapped."""
+        """One shard of `images`, `valid`, `labels`, `folds` or `near`, memory-mapped once."""
+        if (kind, shard) not in self._open:
+            self._open[kind, shard] = self._map(kind, shard)
+        return self._open[kind, shard]
+
+    def _map(self, kind: str, shard: int) -> np.ndarray:
         middle = {
             "images": f"-{self.sensor}",
             "valid": f"-{self.sensor}",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import geopandas
 import pyogrio
-from pyogrio.errors import DataSourceError
+from pyogrio.errors import DataLayerError, DataSourceError
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.commit import whole_file
@@ -29,8 +29,11 @@ def read_vectors(path: str, columns: Sequence[str] = (), layer: str | None = Non
                 names = ", ".join(str(row[0]) for row in layers)
                 raise GeomlError(f"{path}: has several layers ({names}); name one with --layer")
             table = geopandas.read_file(path, layer=layer)
-    except (DataSourceError, ValueError, OSError) as error:
+    except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         raise GeomlError(f"{path}: not readable as a vector file ({error})") from None
+    if not isinstance(table, geopandas.GeoDataFrame):
+        how = "ogr2ogr -a_srs EPSG:4326 -oo X_POSSIBLE_NAMES=lon -oo Y_POSSIBLE_NAMES=lat"
+        raise GeomlError(f"{path}: holds no geometries; make a table of coordinates a layer first: {how} out.gpkg {path}")
     for name in columns:
         if name not in table.columns:
             have = ", ".join(str(c) for c in table.columns if c != table.geometry.name)

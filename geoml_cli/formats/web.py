@@ -41,7 +41,9 @@ def blame(href: str, status: int) -> GeomlError:
     if status >= 500 or status in PASSING:
         return Unreachable(f"{name}: the server fails (HTTP {status}); try again later")
     if status in (401, 403):
-        return GeomlError(f"{name}: may not be read (HTTP {status}); check its signature or your rights")
+        return GeomlError(
+            f"{name}: may not be read (HTTP {status}); check its signature or your rights"
+        )
     return GeomlError(f"{name}: cannot be had (HTTP {status}); check the catalog that names it")
 
 
@@ -86,7 +88,9 @@ def read_text(href: str) -> str:
     except FileNotFoundError:
         raise GeomlError(f"{href}: no such file") from None
     except UnicodeDecodeError:
-        raise GeomlError(f"{unsigned(href)}: not text in UTF-8; check that it is the file you meant") from None
+        raise GeomlError(
+            f"{unsigned(href)}: not text in UTF-8; check that it is the file you meant"
+        ) from None
 
 
 @PATIENCE.wraps

@@ -1,10 +1,15 @@
-"""Bounds in degrees: reading, antimeridian, reprojection."""
+"""Areas in degrees: reading, antimeridian, poles, reprojection, the pixels that they cover."""
 
 import numpy as np
 import shapely
+from pyproj import CRS
 
-from geoml_cli.errors import UsageMistake
-from geoml_cli.geo.grid import LONLAT, Bounds, between
+from geoml_cli.errors import GeomlError, UsageMistake
+from geoml_cli.geo.grid import LONLAT, Bounds, Grid, Window, between
+
+SEGMENTS = 1024  # an edge is cut into pieces this much shorter than the area before it is bent
+STRIP_DEG = 1e-6  # half the width given to points and lines: 0.1 m, so that they cover pixels
+MARGIN = 1.0  # of its size around a grid: an area is projected no further away
 
 
 def parse_bbox(text: str) -> Bounds:
@@ -55,11 +60,101 @@ def bounds_in(geometry: shapely.Geometry, crs: str) -> Bounds | None:
 
 
 def footprint(ring: np.ndarray) -> shapely.Geometry:
-    """Polygon of a CRS84 ring; a ring that jumps the antimeridian is cut there in two."""
-    if np.abs(np.diff(ring[:, 0])).max() < 180:
-        return shapely.Polygon(ring)
-    east = shapely.Polygon(np.stack([ring[:, 0] % 360, ring[:, 1]], axis=1))
-    left = shapely.intersection(east, shapely.box(0, -90, 180, 90))
-    right = shapely.intersection(east, shapely.box(180, -90, 360, 90))
-    right = shapely.transform(right, lambda xy: xy - [360, 0])
-    return shapely.MultiPolygon([p for p in (left, right) if not p.is_empty])
+    """Ground inside a CRS84 ring (n, 2) whose points lie close together, cut at the antimeridian.
+
+    A step of over 180 degrees crosses it; a ring that ends a whole turn away runs round a pole.
+    """
+    ring = np.column_stack([np.unwrap(ring[:, 0], period=360), ring[:, 1]])
+    if abs(ring[-1, 0] - ring[0, 0]) > 180:
+        pole = 90.0 if ring[:, 1].mean() > 0 else -90.0
+        ring = np.vstack([ring, [ring[-1, 0], pole], [ring[0, 0], pole], ring[:1]])
+    return cut(shapely.Polygon(ring))
+
+
+def cut(geometry: shapely.Geometry) -> shapely.Geometry:
+    """A CRS84 geometry with what lies beyond -180..180 degrees cut off and brought back inside."""
+    west, _, east, _ = shapely.bounds(geometry)
+    if not np.isfinite([west, east]).all() or (west >= -180 and east <= 180):
+        return geometry
+    geometry, kind = shapely.make_valid(geometry), shapely.get_dimensions(geometry)
+    found: list[shapely.Geometry] = []
+    for turn in range(int(np.floor((west + 180) / 360)), int(np.floor((east + 180) / 360)) + 1):
+        belt = shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90)
+        parts = shapely.get_parts(shapely.intersection(geometry, belt))
+        parts = parts[shapely.get_dimensions(parts) == kind]  # not the rim where two belts touch
+        found += list(_shift(parts, -360.0 * turn))
+    return shapely.union_all(found)
+
+
+def across(geometry: shapely.Geometry) -> shapely.Geometry | None:
+    """The ground meant by polygons whose edges step over 180 degrees; None where no edge does.
+
+    RFC 7946 wants them cut at the antimeridian; many catalogs draw them across it.
+    """
+    polygons = [p for p in shapely.get_parts(geometry) if shapely.get_dimensions(p) == 2]
+    rings = [shapely.get_coordinates(shapely.get_exterior_ring(p)) for p in polygons]
+    steps = [np.abs(np.diff(ring[:, 0])) for ring in rings]
+    jumps = [bool(((step > 180) & (step < 360)).any()) for step in steps]
+    if not any(jumps):
+        return None
+    pairs = zip(polygons, rings, jumps, strict=True)
+    meant = [footprint(ring) if jump else cut(polygon) for polygon, ring, jump in pairs]
+    return shapely.union_all(shapely.make_valid(meant))
+
+
+def dissolve(shapes: np.ndarray, crs: str) -> shapely.Geometry:
+    """One CRS84 area out of an array of shapes in a CRS; points and lines become thin strips."""
+    shapes = shapely.force_2d(shapes)
+    projected = not CRS.from_user_input(crs).is_geographic
+    if projected:
+        west, south, east, north = shapely.total_bounds(shapes)
+        longest = max(east - west, north - south)
+        shapes = shapely.segmentize(shapes, longest / SEGMENTS) if longest else shapes
+    shapes = project(shapes, crs, LONLAT)
+    if not np.isfinite(shapely.get_coordinates(shapes)).all():
+        raise GeomlError(f"coordinates that mean nothing in their CRS ({crs}); check the CRS")
+    thin = shapely.get_dimensions(shapes) < 2
+    shapes[thin] = shapely.buffer(shapes[thin], STRIP_DEG, quad_segs=1)
+    # edges are short here, so one that leaps over the world is one that crosses the antimeridian
+    meant = [(across(shape) if projected else None) or cut(shape) for shape in shapes]
+    return shapely.union_all(shapely.make_valid(meant))
+
+
+def cover(area: shapely.Geometry, grid: Grid) -> Window | None:
+    """Window of whole pixels that holds the bounds, on the grid, of a CRS84 area; None where they miss.
+
+    Of an area in parts those count that share ground with the grid, not those whose bounds do.
+    """
+    ground = shapely.make_valid(footprint(grid.outline()))
+    west, south, east, north = shapely.bounds(ground)
+    reach = MARGIN * max(north - south, min(east - west, 360 - (east - west)))
+    near = shapely.intersection(area, shapely.buffer(ground, reach, join_style="mitre"))
+    near = shapely.intersection(near, shapely.box(-180, -90 + 1e-7, 180, 90 - 1e-7))
+    if near.is_empty:
+        return None
+    west, south, east, north = shapely.bounds(near)
+    bent = shapely.segmentize(near, max(east - west, north - south, 1e-9) / SEGMENTS)
+    flat = shapely.make_valid(project(bent, LONLAT, grid.crs))
+    if CRS.from_user_input(grid.crs).is_geographic:  # its columns may run beyond 180 degrees
+        flat = shapely.union_all([_shift(flat, turn) for turn in (-360, 0, 360)])
+    return _window_on(flat, grid)
+
+
+def _shift(geometry: shapely.Geometry, degrees: float) -> shapely.Geometry:
+    return shapely.transform(geometry, lambda xy: xy + [degrees, 0]) if degrees else geometry
+
+
+def _window_on(flat: shapely.Geometry, grid: Grid) -> Window | None:
+    """Window of a geometry in the grid's CRS."""
+    if not np.isfinite(shapely.get_coordinates(flat)).all():
+        return Window(0, 0, grid.height, grid.width)
+    parts = shapely.get_parts(flat)
+    parts = parts[shapely.intersects(parts, shapely.box(*grid.bounds))]
+    windows = [grid.window_of(Bounds(*bounds)) for bounds in shapely.bounds(parts)]
+    found = [window for window in windows if window]
+    if not found:
+        return None
+    row, col = min(w.row for w in found), min(w.col for w in found)
+    last_row = max(w.row + w.height for w in found)
+    last_col = max(w.col + w.width for w in found)
+    return Window(row, col, last_row - row, last_col - col)

@@ -11,9 +11,7 @@ from geoml_cli.geo.bounds import footprint
 from geoml_cli.geo.grid import Grid, Window, between, same_crs
 
 STEP_PX = 32  # between places that are projected exactly
-CLOSE_PX = (
-    0.01  # error, in pixels of the other grid, up to which positions between are interpolated
-)
+CLOSE_PX = 0.01  # error, in pixels of the other grid, that positions between them may have
 
 
 def pixels_under(grid: Grid, window: Window, other: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -30,10 +28,7 @@ def pixels_under(grid: Grid, window: Window, other: Grid) -> tuple[np.ndarray, n
         shape = (here.height, here.width)
         whole_rows, whole_cols = _whole(rows), _whole(cols)
         return np.broadcast_to(whole_rows[:, None], shape), np.broadcast_to(whole_cols, shape)
-    positions = _between_nodes(here, other)
-    if positions is None:
-        positions = _exact(here, other, np.arange(here.height), np.arange(here.width))
-    rows, cols = positions
+    rows, cols = _positions(here, other)
     seen = np.isfinite(rows) & np.isfinite(cols)
     return _whole(np.where(seen, rows, -1)), _whole(np.where(seen, cols, -1))
 
@@ -78,12 +73,24 @@ def _in_degrees(crs: str) -> bool:
 def _exact(
     here: Grid, other: Grid, rows: np.ndarray, cols: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns, with fractions, in `other` of centres at `rows` x `cols` of `here`."""
-    x, y = here.xy(*np.meshgrid(rows, cols, indexing="ij"))
+    """Rows and columns, with fractions, in `other` of centres at `rows`, `cols` of `here`."""
+    x, y = here.xy(rows, cols)
     x, y = between(here.crs, other.crs).transform(x, y)
     with np.errstate(invalid="ignore"):
         found_cols, found_rows = ~other.transform * (turned(np.asarray(x), other), np.asarray(y))
     return found_rows, found_cols
+
+
+def _positions(here: Grid, other: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns, with fractions, in `other` of all centres of `here`; whole parts are exact."""
+    found = _between_nodes(here, other)
+    if found is None:
+        return _exact(here, other, *np.indices((here.height, here.width)))
+    rows, cols = found
+    near = [np.abs(at - np.round(at)) < 2 * CLOSE_PX for at in found]
+    doubtful = np.nonzero(near[0] | near[1])  # so close to a border that the error may matter
+    rows[doubtful], cols[doubtful] = _exact(here, other, *doubtful)
+    return rows, cols
 
 
 def _between_nodes(here: Grid, other: Grid) -> tuple[np.ndarray, np.ndarray] | None:
@@ -91,8 +98,8 @@ def _between_nodes(here: Grid, other: Grid) -> tuple[np.ndarray, np.ndarray] | N
     if min(here.height, here.width) <= STEP_PX:
         return None
     node_rows, node_cols = _nodes(here.height), _nodes(here.width)
-    nodes = _exact(here, other, node_rows, node_cols)
-    middle = _exact(here, other, _middles(node_rows), _middles(node_cols))
+    nodes = _exact(here, other, *_cross(node_rows, node_cols))
+    middle = _exact(here, other, *_cross(_middles(node_rows), _middles(node_cols)))
     for at_node, at_middle in zip(nodes, middle, strict=True):
         guess = (at_node[1:, 1:] + at_node[1:, :-1] + at_node[:-1, 1:] + at_node[:-1, :-1]) / 4
         if not np.abs(guess - at_middle).max() < CLOSE_PX:  # NaN is not close either
@@ -103,6 +110,10 @@ def _between_nodes(here: Grid, other: Grid) -> tuple[np.ndarray, np.ndarray] | N
 
 def _nodes(length: int) -> np.ndarray:
     return np.unique(np.append(np.arange(0, length, STEP_PX), length - 1))
+
+
+def _cross(rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.meshgrid(rows, cols, indexing="ij"))
 
 
 def _middles(nodes: np.ndarray) -> np.ndarray:

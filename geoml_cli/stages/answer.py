@@ -64,9 +64,10 @@ def pose(inputs: list[str], truth: str, arguments: dict[str, Any]) -> Question:
     scenes = read_scenes(named)
     maps, classes = read_maps(scenes)
     sources = scene_inputs(named, scenes, "map")
-    for home in sorted({str(m.ground.with_name(NAME)) for m in maps if m.ground}):
-        if home not in {i.path for i in sources}:  # maps named one by one: the ground decides too
-            sources.append(Input(home, "ground", digest_file(home)))
+    stamps = {i.path for i in sources}
+    for ground in sorted({m.ground for m in maps if m.ground}):
+        if str(ground.with_name(NAME)) not in stamps:  # maps named one by one: it decides too
+            sources.append(Input(str(ground), "ground", digest_file(ground)))
     digest = digest_source(truth) if vectors is None else digest_vectors(truth)
     sources.append(Input(truth, "truth", digest))
     return Question(maps, classes, truth, vectors, arguments, sources)
@@ -113,7 +114,6 @@ def answer(
         "included_trained": given["include_trained"],
         "on_trained_ground": found.on_trained,
     }
-    warn(scored, question.maps)
     names = [c.name for c in question.classes]
     intervals = bootstrap(stacked, score, given["bootstrap"], given["seed"])
     return scores_of(names, score(total), intervals, total["confusion"], scored), found
@@ -183,7 +183,7 @@ def warn(scored: dict[str, Any], maps: list[ClassMap]) -> None:
     blind = [m.raster.path for m in maps if m.record and not m.ground_known]
     if blind:
         log.warning(
-            "%s: which ground its model trained on is not known; predict into a folder, which keeps it",
+            "%s: which ground its model trained on is not known; its model is gone or changed; predict into a folder, which keeps it",
             blind[0],
         )
     count = scored["blocks"]["with_truth"]

@@ -20,7 +20,7 @@ from geoml_cli.formats.report import MARK, write_report
 from geoml_cli.formats.scores import read_scores, table
 from geoml_cli.formats.stamp import record
 from geoml_cli.manners import Manners, now
-from geoml_cli.stages.answer import Question, answer, chain, pose, refuse_trained
+from geoml_cli.stages.answer import Question, answer, chain, pose, refuse_trained, warn
 from geoml_cli.stages.gates import check_classes, drops, failures, judge, parse_gate
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.pictures import pictures
@@ -70,6 +70,7 @@ def run(
     if out is None:
         scores, _ = answer(question, stats, score, _clock(manners))
         refuse_trained(scores, strict)
+        warn(scores["scored"], question.maps)
         scores["geoml"] = record("evaluate", "scores", arguments, question.inputs)
         sys.stdout.write(canonical(scores).decode() + "\n" if manners.ndjson else dumps(scores))
         sys.stdout.flush()
@@ -155,6 +156,7 @@ def write(
         else:
             scores, found = answer(question, stats, score, job.check, draw=bool(report))
             refuse_trained(scores, strict)
+            warn(scores["scored"], question.maps)
             scores["geoml"] = job.record
             if report:
                 Path(report).parent.mkdir(parents=True, exist_ok=True)

@@ -44,77 +44,87 @@ class Feed:
 
     def __init__(self, tiles: TileSet, part: Part) -> None:
         self.tiles, self.part = tiles, part
-        counts = np.array([self._labels(i)[1] for i in range(len(tiles.index))])
+        every = np.arange(len(tiles.index))
+        counts = np.concatenate([self._count(rows) for rows in _chunks(every)])
         self.counts = counts.sum(axis=0)  # labelled training pixels of each class
-        self.rows = np.flatnonzero(counts.sum(axis=1))
-        self.val_rows = np.array(
-            [i for i in range(len(tiles.index)) if part.val is not None and self._val(i)[1]], int
-        )
+        self.rows = every[counts.any(axis=1)]
+        self.val_rows = every[:0]
+        if part.val is not None:
+            in_fold = [sum(by_fold[part.val]) > 0 for by_fold in tiles.index["fold_counts"]]
+            self.val_rows = every[in_fold]
 
-    def _labels(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of a tile with all but training pixels ignored, and the count of each class."""
-        labels = np.array(self.tiles.take("labels", [row])[0])
-        if self.part.held:
-            near = self.tiles.take("near", [row])[0]
-            held = np.bitwise_or.reduce([near.dtype.type(1 << f) for f in self.part.held])
-            labels[(near & held) != 0] = IGNORE
-        return labels, np.bincount(labels[labels != IGNORE], minlength=len(self.tiles.classes))
+    def _count(self, rows: np.ndarray) -> np.ndarray:
+        labels = self._train_labels(rows)
+        return np.stack([(labels == c.id).sum(axis=(1, 2)) for c in self.tiles.classes], axis=1)
 
-    def _val(self, row: int) -> tuple[np.ndarray, bool]:
-        labels = np.array(self.tiles.take("labels", [row])[0])
-        labels[self.tiles.take("folds", [row])[0] != self.part.val] = IGNORE
-        return labels, bool((labels != IGNORE).any())
+    def _may_train(self, rows: np.ndarray) -> np.ndarray:
+        """Pixels (n, H, W) whose ground is neither held out nor within the buffer of such."""
+        if not self.part.held:
+            return np.ones((len(rows), self.tiles.size, self.tiles.size), bool)
+        near = self.tiles.take("near", rows)
+        held = np.bitwise_or.reduce([near.dtype.type(1 << f) for f in self.part.held])
+        return (near & held) == 0
+
+    def _train_labels(self, rows: np.ndarray) -> np.ndarray:
+        return np.where(self._may_train(rows), self.tiles.take("labels", rows), IGNORE)
+
+    def _val_labels(self, rows: np.ndarray) -> np.ndarray:
+        own = self.tiles.take("folds", rows) == self.part.val
+        return np.where(own, self.tiles.take("labels", rows), IGNORE)
+
+    def _images(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Physical values (n, T, C, H, W) float32 and valid (n, T, H, W)."""
+        raw = self.tiles.take("images", rows)
+        values = physical(np.moveaxis(raw, 2, 0), self.tiles.bands)
+        return np.moveaxis(values, 0, 2), self.tiles.take("valid", rows)
 
     def norm(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (C,) of physical values, over valid pixels that may train."""
         total = np.zeros((3, len(self.tiles.bands)))
-        for row in self.rows:
-            image, valid = self._image(int(row))
-            seen = valid.copy()
-            if self.part.held:
-                near = self.tiles.take("near", [row])[0]
-                held = np.bitwise_or.reduce([near.dtype.type(1 << f) for f in self.part.held])
-                seen &= (near & held) == 0
-            x = image[0][:, seen[0]].astype(np.float64)
+        for rows in _chunks(self.rows):
+            images, valid = self._images(rows)
+            seen = valid & self._may_train(rows)[:, None]
+            x = np.moveaxis(images, 2, 0)[:, seen].astype(np.float64)  # (C, pixels)
             total += np.stack([np.full(len(x), x.shape[1]), x.sum(1), (x**2).sum(1)])
         mean = total[1] / np.maximum(total[0], 1)
         variance = total[2] / np.maximum(total[0], 1) - mean**2
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
-    def _image(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        image = self.tiles.take("images", [row])[0]  # (T, C, H, W)
-        values = np.stack([physical(frame, self.tiles.bands) for frame in image])
-        return values, np.array(self.tiles.take("valid", [row])[0])
-
-    def _batch(self, rows: np.ndarray, labels: list[np.ndarray], weights: np.ndarray) -> Batch:
-        pairs = [self._image(int(r)) for r in rows]
-        target = torch.from_numpy(np.stack(labels)).long()
+    def _batch(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Batch:
+        images, valid = self._images(rows)
+        target = torch.from_numpy(labels.astype(np.int64))
         table = torch.zeros(IGNORE + 1)
         table[: len(weights)] = torch.from_numpy(weights).float()
         weight = table[target]
         return Batch(
-            images=torch.from_numpy(np.stack([image for image, _ in pairs])),
-            valid=torch.from_numpy(np.stack([valid for _, valid in pairs])),
+            images=torch.from_numpy(np.ascontiguousarray(images)),
+            valid=torch.from_numpy(valid),
             target=target,
             weight=weight,
             total=float(weight.sum()),
         )
 
-    def epoch(self, number: int, size: int, micro: int, seed: int, weights: np.ndarray) -> Iterator[list[Batch]]:
+    def epoch(
+        self, number: int, size: int, micro: int, seed: int, weights: np.ndarray
+    ) -> Iterator[list[Batch]]:
         """Effective batches of `size` tiles in parts of `micro`, shuffled by (seed, epoch)."""
         rng = np.random.Generator(np.random.PCG64([seed, self.part.member, number]))
         order = rng.permutation(self.rows)
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            labels = [self._labels(int(r))[0] for r in rows]
-            whole = self._batch(rows, labels, weights)
+            whole = self._batch(rows, self._train_labels(rows), weights)
             yield [_slice(whole, i, i + micro) for i in range(0, len(rows), micro)]
 
     def validation(self, micro: int, weights: np.ndarray) -> Iterator[Batch]:
         """Validation tiles in order, only validation pixels labelled."""
         for start in range(0, len(self.val_rows), micro):
             rows = self.val_rows[start : start + micro]
-            yield self._batch(rows, [self._val(int(r))[0] for r in rows], weights)
+            yield self._batch(rows, self._val_labels(rows), weights)
+
+
+def _chunks(rows: np.ndarray, size: int = 64) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def _slice(batch: Batch, start: int, stop: int) -> Batch:

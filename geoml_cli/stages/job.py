@@ -11,12 +11,11 @@ import json
 import logging
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from geoml_cli.errors import GeomlError, Stopped, TryLater, Unreachable
@@ -25,34 +24,10 @@ from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import dumps, read_json
 from geoml_cli.formats.stamp import Input, damage, read_record, record, stamp_in
 from geoml_cli.manners import Manners, now
+from geoml_cli.stages.signals import Signals
 
 MARK = ".part.json"  # in a part folder: the fingerprint it is being built for
 log = logging.getLogger("geoml")
-
-
-class Signals:
-    """First SIGINT or SIGTERM asks for a stop at the next block; the second dies."""
-
-    def __init__(self) -> None:
-        self.caught = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Signals":
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self._before[signum] = signal.signal(signum, self._catch)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-
-    def _catch(self, signum: int, _: FrameType | None) -> None:
-        if self.caught:
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-        self.caught = signum
-        if signum == signal.SIGINT:
-            os.write(2, b"geoml: stopping at the next block; Ctrl-C again to die at once\n")
 
 
 class Job:

@@ -93,7 +93,7 @@ def map_of(scene: Scene) -> ClassMap:
     if home is None:
         record = read_record(raster.path)
         folds = bool(record and record["arguments"].get("out_of_fold"))
-        return ClassMap(scene.id, raster, record, out_of_fold=folds)
+        return ClassMap(scene.id, raster, record, _ground_of_model(raster.path, record), folds)
     path, record = Path(raster.path), home["geoml"]
     ground = path.parent / GROUND if GROUND in record["members"] else None
     for file in filter(None, (path, ground)):
@@ -103,6 +103,19 @@ def map_of(scene: Scene) -> ClassMap:
             )
     paint = tuple((c.name, c.color) for c in read_classes(home.get("geoml:classes") or []))
     return ClassMap(scene.id, raster, record, ground, bool(home.get("geoml:out_of_fold")), paint)
+
+
+def _ground_of_model(path: str, record: dict[str, Any] | None) -> Path | None:
+    """Of a map that stands alone: the ground in its model's folder, if that is still where it was and the same."""
+    for one in record["inputs"] if record else []:
+        stamp = Path(path).parent / one["path"]
+        if one["role"] != "model" or not stamp.is_file() or digest_file(stamp) != one["digest"]:
+            continue
+        ground = stamp.parent / GROUND
+        kept = (read_record(stamp) or {}).get("members", {}).get(GROUND)
+        if ground.is_file() and digest_file(ground) == kept:
+            return ground
+    return None
 
 
 def _home(path: str) -> dict[str, Any] | None:

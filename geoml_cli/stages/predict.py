@@ -160,7 +160,7 @@ def map_one(job: Job, target: Target, model: Model, mapper: Any, arguments: dict
     lay = tiling((grid.height, grid.width), arguments["window"], model.head["halo"], model.head["stride"])
     journal = Journal(job.part, target.name, layout_of(job, target, model), (lay.height, lay.width))
     lattice = model.lattice if arguments["out_of_fold"] else None
-    todo = [i for i in range(len(journal.blocks)) if not journal.done[i]]
+    todo = undone(journal.done, arguments["batch"])
     flushed = time.monotonic()
     bar = _bar(job, target.name, len(journal.blocks), len(journal.blocks) - len(todo))
     try:
@@ -179,8 +179,16 @@ def map_one(job: Job, target: Target, model: Model, mapper: Any, arguments: dict
     finally:
         bar.close()
     path = job.part / f"{target.name}.tif"
+    if all((journal.read(block) == IGNORE).all() for block in journal.blocks):
+        log.warning("%s: holds no valid pixel; its map is all nodata", target.stack.rasters[0].path)
     journal.finish(path)
     return path
+
+
+def undone(done: np.ndarray, batch: int) -> list[int]:
+    """Blocks to compute: every batch with a block missing, whole, so that a batch is always the same."""
+    groups = (range(i, min(i + batch, len(done))) for i in range(0, len(done), batch))
+    return [i for group in groups if not done[group].all() for i in group]
 
 
 Read = tuple[int, np.ndarray, np.ndarray]  # block, image (T, C, H, W) physical, valid (T, H, W)

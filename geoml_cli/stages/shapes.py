@@ -8,7 +8,7 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from geoml_cli.geo.bounds import project
-from geoml_cli.geo.grid import Grid, Window, same_crs
+from geoml_cli.geo.grid import Bounds, Grid, Window, same_crs
 from geoml_cli.geo.nearest import turned
 
 PARTS = (
@@ -52,7 +52,7 @@ class Shapes:
 
     def holds_centre(self, number: int, window: Window) -> bool:
         """Whether one geometry holds the centre of any pixel of a window."""
-        near = self.grid.window_of(shapely.bounds(self.geometries[number]))
+        near = self.grid.window_of(Bounds(*shapely.bounds(self.geometries[number])))
         if near is None:
             return False
         rows = np.arange(

@@ -11,6 +11,7 @@ import geopandas
 import numpy as np
 import pandas
 import shapely
+from pyarrow import parquet
 
 from geoml_cli import registry
 from geoml_cli.errors import GeomlError, NothingMatched, UsageMistake
@@ -361,8 +362,7 @@ def say_plan(
 
 
 def _records(folder: Path, named: str) -> Iterable[dict[str, Any]]:
-    table = geopandas.read_parquet(folder / INDEX)
-    for row in json.loads(table.to_json())["features"]:
-        plain = row["properties"]
-        href = f"{named}/images-{SENSOR}-{plain['shard']:05d}.npy#{plain['row']}"
-        yield {"id": plain["id"], "href": href, "geometry": row["geometry"], "properties": plain}
+    for row in parquet.read_table(folder / INDEX).to_pylist():
+        shape = json.loads(shapely.to_geojson(shapely.from_wkb(row.pop("geometry"))))
+        href = f"{named}/images-{SENSOR}-{row['shard']:05d}.npy#{row['row']}"
+        yield {"id": row["id"], "href": href, "geometry": shape, "properties": row}

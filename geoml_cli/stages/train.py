@@ -130,7 +130,7 @@ def fit_all(
     table = ground_table(tiles, parts)
     write_geoparquet(job.part / GROUND, table)
     head = contract(tiles, arguments, network, halo, norms, bests, device.describe())
-    item = item_of_model(job.out.name, head, table, network)
+    item = item_of_model(f"geoml-{job.record['fingerprint'][:12]}", head, table, network)
     (job.part / ITEM).write_text(dumps(item))
     draw_curves(job.part / "curves.png", rows)
     shutil.rmtree(job.part / "checkpoints")

@@ -1,0 +1,48 @@
+# make demo   set up, then map a real scene end to end, offline
+# make test   set up, then run the tests
+# make check  formatting, lint, types, generated files
+# make bench  ratios against peers and physical limits
+# make docs   man pages and completions
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PATHS := geoml_cli tests bench examples
+
+.PHONY: demo test slow check bench docs clean
+demo: $(READY)
+	@$(MAKE) --no-print-directory -C examples/landcover PATH="$(abspath $(BIN)):$$PATH"
+
+test: $(READY)
+	$(BIN)/pytest -q
+
+slow: $(READY)
+	$(BIN)/pytest -q -m "slow or gpu"
+
+check: $(VENV)/.ready-dev
+	$(BIN)/ruff format --check $(PATHS)
+	$(BIN)/ruff check $(PATHS)
+	$(BIN)/mypy
+	$(BIN)/python -m geoml_cli.docs --check
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+docs: $(READY)
+	$(BIN)/python -m geoml_cli.docs
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	$(MAKE) --no-print-directory -C examples/landcover clean
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "make: $(PYTHON) has no venv module; on Debian: apt install python3-venv" >&2; exit 1; }
+
+$(READY): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.ready-dev: $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $@
