@@ -4,6 +4,7 @@ A GeoTIFF reopened for update after a kill loses blocks, so blocks go to a raw f
 done-byte each to a journal, data before mark; the COG is one translate of the raw file.
 """
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,12 +69,20 @@ class Journal:
         self._raw = os.open(self.raw, os.O_RDWR | os.O_CREAT, 0o666)
         self._marks = os.open(self.marks, os.O_RDWR | os.O_CREAT, 0o666)
         if new:
-            os.ftruncate(self._marks, 0)
-            os.posix_fallocate(self._raw, 0, layout.nbytes)  # a full disk is told now, not at the last block
-            os.ftruncate(self._raw, layout.nbytes)
-            os.pwrite(self._marks, bytes(len(self.blocks)), 0)
+            try:
+                self._lay_out()
+            except OSError as error:
+                self.close()
+                raise OSError(error.errno, error.strerror, str(self.raw)) from None
         self.done = np.frombuffer(os.pread(self._marks, len(self.blocks), 0), bool).copy()
         self._pending: list[int] = []
+
+    def _lay_out(self) -> None:
+        os.ftruncate(self._marks, 0)
+        if hasattr(os, "posix_fallocate"):  # a full disk is told now, not at the last block
+            os.posix_fallocate(self._raw, 0, self.layout.nbytes)
+        os.ftruncate(self._raw, self.layout.nbytes)
+        os.pwrite(self._marks, bytes(len(self.blocks)), 0)
 
     def write(self, index: int, data: np.ndarray) -> None:
         """Write block `index`, data (C, h, w); it counts as done after the next `sync`."""
@@ -156,8 +165,8 @@ def write_cog(
                     dataset.read(1, window=((dataset.height - 1, dataset.height), (0, dataset.width)))
     except RasterioError as error:
         free = os.statvfs(path.parent)
-        if free.f_bavail * free.f_frsize < layout.nbytes:
-            raise GeomlError(f"{path}: no space left on the disk; free some and run again to go on") from None
+        if free.f_bavail * free.f_frsize < 2 * layout.nbytes:  # pixels and overviews, at their worst
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         raise GeomlError(f"{path}: could not be written ({error.__cause__ or error})") from None
     finally:
         vrt.unlink(missing_ok=True)
@@ -192,9 +201,9 @@ def _vrt(raw: str, layout: Layout) -> str:
             f'<VRTRasterBand dataType="{kind}" band="{i + 1}" subClass="VRTRawRasterBand">',
             f"<Description>{escape(band.name)}</Description>",
             *([f"<UnitType>{escape(band.unit)}</UnitType>"] if band.unit else []),
-            *([f"<Offset>{band.offset!r}</Offset>"] if (band.scale, band.offset) != (1, 0) else []),
-            *([f"<Scale>{band.scale!r}</Scale>"] if (band.scale, band.offset) != (1, 0) else []),
-            *([f"<NoDataValue>{band.nodata!r}</NoDataValue>"] if band.nodata is not None else []),
+            *(_number("Offset", band.offset) if (band.scale, band.offset) != (1, 0) else []),
+            *(_number("Scale", band.scale) if (band.scale, band.offset) != (1, 0) else []),
+            *(_number("NoDataValue", band.nodata) if band.nodata is not None else []),
             *(_color_table(layout.colors) if layout.colors and len(layout.bands) == 1 else []),
             f'<SourceFilename relativetoVRT="1">{escape(raw)}</SourceFilename>',
             f"<ImageOffset>{i * grid.height * grid.width * size}</ImageOffset>",
@@ -203,6 +212,10 @@ def _vrt(raw: str, layout: Layout) -> str:
             "</VRTRasterBand>",
         ]
     return "\n".join([*lines, "</VRTDataset>"])
+
+
+def _number(tag: str, value: float) -> list[str]:
+    return [f"<{tag}>{float(value)!r}</{tag}>"]
 
 
 def _wkt(crs: str) -> str:

@@ -46,7 +46,7 @@ def item_without_files(item: dict[str, Any], folder: Path) -> dict[str, Any]:
     made = {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": list(EXTENSIONS),
+        "stac_extensions": [],
         "id": item["id"] or safe_name(""),
         "geometry": None,
         "properties": said,
@@ -72,7 +72,7 @@ def asset_words(asset: dict[str, Any]) -> dict[str, Any]:
 def declare(made: dict[str, Any], item: dict[str, Any]) -> None:
     """List in a filled item the extensions of the catalog's item whose fields are still there."""
     keys = set(made["properties"]) | {key for asset in made["assets"].values() for key in asset}
-    ours = {_name(url) for url in EXTENSIONS}
+    ours = {_name(url) for url in EXTENSIONS.values()}
     for url in item.get("stac_extensions") or []:
         name = _name(url) if isinstance(url, str) and url.startswith("https://") else ""
         prefix = PREFIX.get(name, name) + ":"

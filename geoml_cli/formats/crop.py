@@ -10,22 +10,26 @@ widened by a step.
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio import DatasetReader
 from rasterio.enums import MaskFlags
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.cog import Journal, Layout, write_cog
-from geoml_cli.formats.raster import Raster, Reader, describe, open_raster, settings
+from geoml_cli.formats.raster import Raster, Reader, described, open_raster
+from geoml_cli.formats.remote import settings
 from geoml_cli.formats.web import PATIENCE
 from geoml_cli.geo.grid import Window
 
 BLOCK_PX = 512
 BLOCK_BYTES = 64 * 2**20
+BURN_BYTES = 8 * 2**20
 SYNC_S = 0.5  # a kill loses at most so much reading, and one block
 WIDER = {"uint8": "int16", "int8": "int16", "uint16": "int32", "int16": "int32"}
 NOT_OURS = {"GEOML", "OVR_RESAMPLING_ALG"}  # tags that are about the source file, not its pixels
@@ -46,7 +50,7 @@ class Cut:
     @property
     def layout(self) -> Layout:
         """What the COG is to hold, if its nodata need not be chosen."""
-        raster, values = self.raster, {_text(band.nodata) for band in self.raster.bands}
+        raster, values = self.raster, {str(band.nodata) for band in self.raster.bands}
         nodata = raster.bands[0].nodata if len(values) == 1 else None
         if self.masked and nodata is None and np.dtype(raster.dtype).kind == "f":
             nodata = float("nan")
@@ -60,6 +64,7 @@ class Cut:
         )
 
 
+@PATIENCE.wraps
 def lay_cut(
     path: str, said: Sequence[dict[str, Any]], where: Callable[[Raster], Window | None]
 ) -> Cut | None:
@@ -67,27 +72,24 @@ def lay_cut(
 
     `said` is what the raster's STAC asset says of its bands.
     """
-    raster = describe(path, said)
-    window = where(raster)
-    return None if window is None else _facts(raster, window)
+    with open_raster(path) as dataset, settings(path):
+        raster = described(dataset, path, said)
+        window = where(raster)
+        return None if window is None else _cut(raster, window, dataset)
 
 
-@PATIENCE.wraps
-def _facts(raster: Raster, window: Window) -> Cut:
+def _cut(raster: Raster, window: Window, dataset: DatasetReader) -> Cut:
     bands = tuple(_fitting(band, raster.dtype) for band in raster.bands)
     raster = replace(raster, bands=bands)
-    with open_raster(raster.path) as dataset, settings(raster.path):
-        flags = {flag for i in raster.indexes for flag in dataset.mask_flag_enums[i - 1]}
-        masked = not flags <= {MaskFlags.all_valid, MaskFlags.nodata}
-        masked = masked or len({_text(band.nodata) for band in bands}) > 1  # a TIFF has one for all
-        tags = {key: NO_XML.sub("", text) for key, text in dataset.tags().items()}
-        striped = dataset.block_shapes[raster.indexes[0] - 1][1] >= raster.grid.width
-        colors = {}
-        if len(bands) == 1 and raster.dtype == "uint8":
-            try:
-                colors = dataset.colormap(raster.indexes[0])
-            except ValueError:  # it has none
-                pass
+    flags = {flag for i in raster.indexes for flag in dataset.mask_flag_enums[i - 1]}
+    masked = not flags <= {MaskFlags.all_valid, MaskFlags.nodata}
+    masked = masked or len({str(band.nodata) for band in bands}) > 1  # a TIFF has one for all
+    tags = {key: NO_XML.sub("", text) for key, text in dataset.tags().items()}
+    striped = dataset.block_shapes[raster.indexes[0] - 1][1] >= raster.grid.width
+    colors = {}
+    if len(bands) == 1 and raster.dtype == "uint8":
+        with suppress(ValueError):  # it has none
+            colors = dataset.colormap(raster.indexes[0])
     return Cut(
         raster=raster,
         window=window,
@@ -117,10 +119,6 @@ def _fitting(band: Band, dtype: str) -> Band:
     return band if fits else replace(band, nodata=None)
 
 
-def _text(nodata: float | None) -> str:
-    return str(nodata)  # NaN is not equal to itself
-
-
 def copy(cut: Cut, path: Path, check: Callable[[], None]) -> None:
     """Copy the pixels of a cut to a COG at `path`; `check` is called before each block and may raise.
 
@@ -132,8 +130,9 @@ def copy(cut: Cut, path: Path, check: Callable[[], None]) -> None:
     journal = Journal(path.parent, path.stem, work, cut.block)
     try:
         _fill(cut, journal, check, chosen)
-    except GeomlError:
-        journal.sync()
+    except BaseException as error:
+        if isinstance(error, GeomlError):  # not where the disk is full
+            journal.sync()
         journal.close()
         if not journal.done.any():
             journal.raw.unlink()
@@ -180,7 +179,7 @@ def _burn(journal: Journal, layout: Layout) -> tuple[Path, Layout]:
     grid, count = layout.grid, len(layout.bands)
     shape = (count + 1, grid.height, grid.width)
     data = np.memmap(journal.raw, layout.dtype, "r+", shape=shape)
-    rows = max(1, BLOCK_BYTES // (data.itemsize * grid.width * (count + 1)))
+    rows = max(1, BURN_BYTES // (data.itemsize * grid.width * (count + 1)))
     parts = [slice(row, row + rows) for row in range(0, grid.height, rows)]
     nodata = _free_value(data, parts)
     raw, dtype, target = journal.raw, layout.dtype, data

@@ -19,12 +19,12 @@ from geoml_cli.geo.bounds import footprint
 
 NAME = "items.json"
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
-EXTENSIONS = [
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
-]
+EXTENSIONS = {  # prefix of fields: the extension that defines them
+    "proj:": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "raster:": "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+    "eo:": "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
+    "file:": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+}
 HIDDEN = {"thumbnail", "overview", "metadata", "date", "graphic"}  # roles of what is no data
 SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".img")
 TRIM_DEG = 1e-7  # outlines are drawn this exactly: 1 cm
@@ -40,7 +40,7 @@ def item_of(
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": list(EXTENSIONS),
+        "stac_extensions": [],
         "id": name,
         "geometry": None,
         "properties": {"datetime": datetime, **(properties or {})},
@@ -72,6 +72,12 @@ def add_raster(item: dict[str, Any], key: str, raster: Raster, folder: Path, **m
     whole = _trimmed(whole)
     item["geometry"] = json.loads(shapely.to_geojson(whole))
     item["bbox"] = _bbox(whole)
+    used = [item["properties"], *item["assets"].values()]
+    used += [band for asset in item["assets"].values() for band in asset.get("bands", [])]
+    for prefix, url in EXTENSIONS.items():  # one that is listed and not used is not valid
+        there = any(word.startswith(prefix) for words in used for word in words)
+        if there and url not in item["stac_extensions"]:
+            item["stac_extensions"].append(url)
 
 
 def _trimmed(shape: shapely.Geometry) -> shapely.Geometry:

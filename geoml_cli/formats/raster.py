@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,12 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geoml_cli.errors import GeomlError, Unreachable
-from geoml_cli.formats import web
 from geoml_cli.formats.bands import Band
+from geoml_cli.formats.remote import Undecoded, explain, is_remote, settings, why
+from geoml_cli.formats.web import PATIENCE
 from geoml_cli.geo.grid import Grid, Window, crs_name
 
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors arrive as exceptions
-
-# GDAL_NUM_THREADS stays unset: with it GDAL 3.10 drops its HTTP retries
-REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_TIMEOUT": "60",
-    "GDAL_HTTP_CONNECTTIMEOUT": "15",
-    "CPL_VSIL_CURL_USE_HEAD": "NO",
-    "CPL_VSIL_CURL_NON_CACHED": "/vsi",  # else a failure is remembered and no retry asks again
-}
 
 
 @dataclass(frozen=True)
@@ -55,11 +47,6 @@ class Raster:
         )
 
 
-def is_remote(path: str) -> bool:
-    """Whether reading a path needs the network."""
-    return path.startswith(("http://", "https://", "s3://", "gs://", "az://", "/vsicurl", "/vsis3"))
-
-
 def open_raster(path: str) -> rasterio.DatasetReader:
     """Open for reading; what GDAL objects to becomes one line."""
     if not is_remote(path) and not path.startswith("/vsi") and ":" not in path:
@@ -82,44 +69,50 @@ def opened(path: str) -> Iterator[rasterio.DatasetReader]:
         yield dataset
 
 
-def settings(path: str) -> AbstractContextManager[object]:
-    """GDAL's settings for a path; rasterio keeps them by thread, so they wrap each call."""
-    return rasterio.Env(**REMOTE) if is_remote(path) else nullcontext()
-
-
 def _unreadable(path: str, error: Exception, where: str = "") -> GeomlError:
     said = str(error.__cause__ or error).replace(path, "").strip(" :'")
     if is_remote(path):
-        return web.explain(path, said)
+        return explain(path, said)
     return GeomlError(f"{path}{where}: not readable as a raster ({said}); fetch or make it again")
 
 
-@web.PATIENCE.wraps
+@PATIENCE.wraps
 def describe(path: str, said: Sequence[dict[str, Any]] = ()) -> Raster:
     """Open a raster and describe it; `said` is what its STAC asset says of its bands."""
     with opened(path) as dataset:
-        if dataset.count == 0:
-            names = ", ".join(dataset.subdatasets[:3])
-            raise GeomlError(f"{path}: holds several rasters; name one, such as {names}")
-        if dataset.crs is None:
-            if dataset.gcps[0]:
-                raise GeomlError(f"{path}: placed by ground control points; warp it first: gdalwarp {path} out.tif")
-            raise GeomlError(f"{path}: no CRS; give it one: gdal_edit.py -a_srs EPSG:CODE {path}")
-        grid = Grid(crs_name(dataset.crs.to_wkt()), dataset.transform, dataset.height, dataset.width)
-        if not grid.north_up:
-            raise GeomlError(f"{path}: rotated grid; warp it first: gdalwarp {path} out.tif")
-        alpha = [i for i, c in enumerate(dataset.colorinterp) if c == ColorInterp.alpha]
-        indexes = tuple(i + 1 for i in range(dataset.count) if i not in alpha)
-        kinds = {dataset.dtypes[i - 1] for i in indexes}
-        if len(kinds) > 1 or any("complex" in k for k in kinds):
-            raise GeomlError(f"{path}: bands of types {', '.join(sorted(kinds))}; split it by type first")
-        bands = tuple(
-            _band(dataset, i, said[n] if n < len(said) else {}, grid.gsd_m())
-            for n, i in enumerate(indexes)
+        return described(dataset, path, said)
+
+
+def described(
+    dataset: rasterio.DatasetReader, path: str, said: Sequence[dict[str, Any]] = ()
+) -> Raster:
+    """As `describe`, for a raster that is open."""
+    if dataset.count == 0:
+        names = ", ".join(dataset.subdatasets[:3])
+        raise GeomlError(f"{path}: holds several rasters; name one, such as {names}")
+    if dataset.crs is None:
+        if dataset.gcps[0]:
+            raise GeomlError(
+                f"{path}: placed by ground control points; warp it first: gdalwarp {path} out.tif"
+            )
+        raise GeomlError(f"{path}: no CRS; give it one: gdal_edit.py -a_srs EPSG:CODE {path}")
+    grid = Grid(crs_name(dataset.crs.to_wkt()), dataset.transform, dataset.height, dataset.width)
+    if not grid.north_up:
+        raise GeomlError(f"{path}: rotated grid; warp it first: gdalwarp {path} out.tif")
+    alpha = [i for i, c in enumerate(dataset.colorinterp) if c == ColorInterp.alpha]
+    indexes = tuple(i + 1 for i in range(dataset.count) if i not in alpha)
+    kinds = {dataset.dtypes[i - 1] for i in indexes}
+    if len(kinds) > 1 or any("complex" in k for k in kinds):
+        raise GeomlError(
+            f"{path}: bands of types {', '.join(sorted(kinds))}; split it by type first"
         )
-        if len({b.name for b in bands}) < len(bands):
-            raise GeomlError(f"{path}: two bands share a name ({', '.join(b.name for b in bands)})")
-        return Raster(path, grid, bands, indexes, kinds.pop())
+    bands = tuple(
+        _band(dataset, i, said[n] if n < len(said) else {}, grid.gsd_m())
+        for n, i in enumerate(indexes)
+    )
+    if len({b.name for b in bands}) < len(bands):
+        raise GeomlError(f"{path}: two bands share a name ({', '.join(b.name for b in bands)})")
+    return Raster(path, grid, bands, indexes, kinds.pop())
 
 
 def _band(dataset: rasterio.DatasetReader, index: int, said: dict[str, Any], gsd_m: float) -> Band:
@@ -178,12 +171,12 @@ class Reader:
         far = is_remote(self.raster.path)
         try:
             read = self._patiently(inside) if far else self._once(inside)
-        except _Undecoded as error:
+        except Undecoded as error:
             raise GeomlError(str(error)) from None
         data[(slice(None), *here)], valid[here] = read
         return data, valid
 
-    @web.PATIENCE.wraps
+    @PATIENCE.wraps
     def _patiently(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         if self._dataset.closed:
             self._open()
@@ -195,7 +188,10 @@ class Reader:
             raise
 
     def _once(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        raster, box = self.raster, RasterioWindow(window.col, window.row, window.width, window.height)
+        raster, box = (
+            self.raster,
+            RasterioWindow(window.col, window.row, window.width, window.height),
+        )
         try:
             data = self._dataset.read(list(raster.indexes), window=box)
             valid = np.ones(data.shape[1:], bool)
@@ -203,46 +199,14 @@ class Reader:
                 valid &= (self._dataset.read_masks(list(raster.indexes), window=box) > 0).all(0)
         except RasterioError as error:
             where = f": rows {window.row}-{window.row + window.height}, columns {window.col}-{window.col + window.width}"
-            raise self._why(window, _unreadable(raster.path, error, where), where) from None
+            reason = _unreadable(raster.path, error, where)
+            raise why(reason, self._dataset, raster.path, raster.indexes[0], window) from None
         for i, band in enumerate(raster.bands):  # nodata that only the catalog tells
             if band.nodata is not None and not math.isnan(band.nodata):
                 valid &= data[i] != band.nodata
         if data.dtype.kind == "f":
             valid &= np.isfinite(data).all(0)
         return data, valid
-
-
-    def _why(self, window: Window, error: GeomlError, where: str) -> GeomlError:
-        """The reason behind a failed read: GDAL does not tell a server's refusal from a damaged file."""
-        path, span = self.raster.path, self._span(window)
-        if not web.is_http(path) or span is None:
-            return error
-        try:
-            web.probe(path, *span)
-        except GeomlError as reason:
-            return reason
-        name = web.unsigned(path)
-        return _Undecoded(f"{name}{where}: arrives but does not decode; its owner must upload it again")
-
-    def _span(self, window: Window) -> tuple[int, int] | None:
-        """First byte and size of the part of a TIFF that holds a window of the first band."""
-        index = self.raster.indexes[0]
-        high, wide = self._dataset.block_shapes[index - 1]
-        spans = []
-        for row in range(window.row // high, -(-(window.row + window.height) // high)):
-            for col in range(window.col // wide, -(-(window.col + window.width) // wide)):
-                words = [f"BLOCK_{what}_{col}_{row}" for what in ("OFFSET", "SIZE")]
-                found = [self._dataset.get_tag_item(word, "TIFF", bidx=index) for word in words]
-                if all(found):
-                    spans.append([int(value) for value in found])
-        if not spans:
-            return None
-        first = min(at for at, _ in spans)
-        return first, max(at + size for at, size in spans) - first
-
-
-class _Undecoded(Unreachable):
-    """Bytes that arrive whole and make no sense: the server may have been down a moment ago."""
 
 
 def physical(data: np.ndarray, bands: Sequence[Band]) -> np.ndarray:

@@ -25,7 +25,7 @@ MARK = '<meta name="generator" content="geoml evaluate">'  # in every page of ou
 FEW_BLOCKS = 10
 LEFT_OUT = {
     "outside": "beside the maps",
-    "nodata": "where the map has no data",
+    "nodata": "on nodata of the map",
     "trained": "on ground that the model trained on",
     "conflicting": "under overlapping polygons of different classes",
     "unlabelled": "without a class",

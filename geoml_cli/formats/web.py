@@ -1,6 +1,5 @@
-"""HTTP with patience: text behind a URL, and why bytes of one could not be read."""
+"""HTTP with patience: text behind a URL, and what its statuses mean."""
 
-import re
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -47,36 +46,6 @@ def blame(href: str, status: int) -> GeomlError:
     return GeomlError(f"{name}: cannot be had (HTTP {status}); check the catalog that names it")
 
 
-def explain(href: str, said: str) -> GeomlError:
-    """The error for what GDAL says of a remote file."""
-    status = re.search(r"HTTP response code: (\d{3})", said)
-    if status:
-        return blame(href, int(status[1]))
-    name = unsigned(href)
-    if "not recognized as being in a supported" in said:
-        return GeomlError(f"{name}: not readable as a raster; check the catalog that names it")
-    return Unreachable(f"{name}: cannot be read over the network ({said}); try again later")
-
-
-def probe(href: str, first: int, size: int) -> None:
-    """Ask for bytes without fetching them; raise what keeps the server from sending all of them."""
-    import requests
-
-    last = first + size - 1
-    want = {"Range": f"bytes={first}-{last}"}
-    try:
-        with requests.get(href, headers=want, timeout=TIMEOUT_S, stream=True) as answer:
-            status, sent = answer.status_code, answer.headers
-    except requests.RequestException as error:
-        raise _no_answer(href, error) from None
-    got = re.match(r"bytes \d+-(\d+)", sent.get("Content-Range", ""))
-    end = int(got[1]) if got else int(sent.get("Content-Length", last + 1)) - 1
-    if status == 416 or (status in (200, 206) and end < last):
-        raise GeomlError(f"{unsigned(href)}: is truncated; its owner must upload it again")
-    if status not in (200, 206):
-        raise blame(href, status)
-
-
 def read_text(href: str) -> str:
     """Text of a local file or a URL, UTF-8."""
     try:
@@ -102,12 +71,13 @@ def _get(href: str) -> bytes:
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
         raise GeomlError(f"{unsigned(href)}: no URL that can be read ({error})") from None
     except requests.RequestException as error:
-        raise _no_answer(href, error) from None
+        raise no_answer(href, error) from None
     if answer.status_code != 200:
         raise blame(href, answer.status_code)
     return answer.content
 
 
-def _no_answer(href: str, error: Exception) -> Unreachable:
+def no_answer(href: str, error: Exception) -> Unreachable:
+    """The error for a request that nothing came back to."""
     kind = type(error).__name__  # requests' own text repeats the signed URL
     return Unreachable(f"{unsigned(href)}: no answer over the network ({kind}); try again later")

@@ -13,7 +13,7 @@ def starts(length: int, size: int, stride: int, edge: str = "pad") -> list[int]:
     """
     if length <= 0:
         return []
-    firsts = list(range(0, max(length - size, 0) + stride, stride))
+    firsts = list(range(0, min(max(length - size, 0) + stride, length), stride))
     while len(firsts) > 1 and firsts[-2] + size >= length:
         firsts.pop()
     if firsts[-1] + size <= length or edge == "pad":

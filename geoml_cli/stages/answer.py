@@ -12,6 +12,7 @@ from geoml_cli.core.scoring import Scores, Stats, Tally, bootstrap
 from geoml_cli.errors import GeomlError, NothingMatched
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.items import NAME
+from geoml_cli.formats.report import FEW_BLOCKS, LEFT_OUT
 from geoml_cli.formats.scores import scores_of
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.vectors import digest_vectors
@@ -24,18 +25,10 @@ from geoml_cli.stages.truth import Truth
 from geoml_cli.stages.truth_raster import ClassRaster
 
 log = logging.getLogger("geoml")
-FEW_BLOCKS = 10
 INSTEAD = (
     "cut the tiles with `geoml tile --split blocks:8 --folds 5` and map with `geoml predict --out-of-fold`,"
     " or bring truth from other ground (--include-trained scores it all the same)"
 )
-SAID = {  # what a reason is called, for people
-    "outside": "beside the maps",
-    "nodata": "on nodata of the map",
-    "trained": "on ground that the model trained on",
-    "conflicting": "under overlapping polygons of different classes",
-    "unlabelled": "without a class",
-}
 
 
 @dataclass(frozen=True)
@@ -144,7 +137,7 @@ def refuse_nothing(question: Question, found: Agreement, left_out: dict[str, int
         raise GeomlError(
             f"{question.truth}: all of it lies on ground that the model trained on; {INSTEAD}"
         )
-    reasons = [f"{n} {SAID[key]}" for key, n in left_out.items() if n]
+    reasons = [f"{n} {LEFT_OUT[key]}" for key, n in left_out.items() if n]
     raise NothingMatched(
         f"{question.truth}: nothing to score: {', '.join(reasons) or 'no class lies on the maps'}"
     )
@@ -168,7 +161,7 @@ def warn(scored: dict[str, Any], maps: list[ClassMap]) -> None:
     lost = {k: n for k, n in scored["left_out"].items() if n}
     for key, count in lost.items():
         say = log.info if key == "trained" else log.warning
-        say("left out: %d sample(s) %s", count, SAID[key])
+        say("left out: %d sample(s) %s", count, LEFT_OUT[key])
     if scored["repeated"]:
         log.info(
             "%d sample(s) lie on several maps; each counts on the first, in order of id, with data",

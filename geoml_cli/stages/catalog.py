@@ -1,9 +1,8 @@
 """What a catalog offers to a fetch: areas and times asked for, items that match, assets to keep."""
 
+import logging
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +12,7 @@ import shapely
 from geoml_cli import __version__, registry
 from geoml_cli.errors import GeomlError, NothingMatched
 from geoml_cli.formats.bands import bands_of_asset
-from geoml_cli.formats.copies import asset_words, safe_name
+from geoml_cli.formats.copies import asset_words, item_without_files, safe_name
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.items import is_raster_asset, parse_json
 from geoml_cli.formats.jsonfile import sha256_of
@@ -24,25 +23,61 @@ from geoml_cli.geo.bounds import area_of, dissolve, parse_bbox
 from geoml_cli.geo.query import Query, matches
 from geoml_cli.stages.inputs import digest_source, read_stdin
 
+log = logging.getLogger("geoml")
 INDEXES = ("items.json", "catalog.json", "collection.json")  # what a folder may hold
+
+
+class Trouble:
+    """Stand in the way of an error in part of a catalog: it ends the run, or is noted under --keep-going."""
+
+    def __init__(self, keep_going: bool) -> None:
+        self.keep_going = keep_going
+        self.names: list[str] = []
+
+    def __call__(self, error: GeomlError) -> None:
+        """Raise the error or note it."""
+        if not self.keep_going:
+            raise error
+        self.names.append(str(error).partition(": ")[0])
+        log.warning("%s", error)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An item that matches, and the source that opens its assets."""
+
+    item: dict[str, Any]
+    source: ModuleType
 
 
 @dataclass(frozen=True)
 class Want:
-    """One asset to keep: the item it is of, its key, and the file in the folder that will hold it."""
+    """One asset to keep, and the file in the folder that will hold it."""
 
-    item: int
+    hit: Hit
     key: str
-    asset: dict[str, Any]
     member: str
-    name: str  # for people
-    datetime: str | None
+    digest: str = ""
 
-    def fingerprint(self, digest: str, area: shapely.Geometry | None) -> str:
-        """sha256 of all that decides the bytes of the copy; `digest` is the source's."""
-        where = None if area is None else shapely.to_wkb(shapely.normalize(area), hex=True)
+    @property
+    def asset(self) -> dict[str, Any]:
+        """What the catalog says of it."""
+        return self.hit.item["assets"][self.key]
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return f"{self.hit.item['id']}/{self.key}"
+
+    @property
+    def when(self) -> str | None:
+        """The item's time."""
+        return (self.hit.item.get("properties") or {}).get("datetime")
+
+    def fingerprint(self, where: str | None) -> str:
+        """sha256 of all that decides the bytes of the copy; `where` stands for the area."""
         said = bands_of_asset(self.asset)
-        return sha256_of([__version__, digest, where, said, self.datetime])
+        return sha256_of([__version__, self.digest, where, said, self.when])
 
 
 def read_area(bbox: str | None, intersects: str | None) -> shapely.Geometry | None:
@@ -63,38 +98,59 @@ def read_area(bbox: str | None, intersects: str | None) -> shapely.Geometry | No
     return both
 
 
-def ask(catalog: str, asked: Query, source: str | None) -> list[tuple[Query, ModuleType, dict[str, Any]]]:
-    """The queries a catalog argument stands for (several where stdin lists paths), each with its source.
+def search(catalog: str, asked: Query, source: str | None, limit: int | None) -> list[Hit]:
+    """The first `limit` items that match, each once although a catalog may list it twice.
 
     The source is the one named, or the one that reads what the catalog holds.
     """
-    names = [catalog]
-    text = None
-    if catalog == "-":
-        text = read_stdin().lstrip("\ufeff\x1e \t\r\n")
-        if not text.startswith(("{", "[")):
-            names = [line.strip() for line in text.splitlines() if line.strip()]
-            text = None
-    if not names:
+    hits: dict[str, Hit] = {}
+    looked = 0
+    for name, text in _named(catalog):
+        query, part, options = _source_of(name, text, asked, source)
+        for item in part.search(query, **options):
+            looked += 1
+            try:
+                if matches(query, item):
+                    hits.setdefault(content_of(item, set(item["assets"])), Hit(item, part))
+            except GeomlError as error:
+                asked.trouble(error)
+            if limit and len(hits) == limit:
+                return list(hits.values())
+    if not hits:
+        why = (
+            f"none of its {looked} items match; see --collection, --bbox, --intersects, --datetime"
+        )
+        raise NothingMatched(f"{unsigned(catalog)}: {why if looked else 'holds no items'}")
+    return list(hits.values())
+
+
+def _named(catalog: str) -> list[tuple[str, str | None]]:
+    """Catalogs behind the argument, with their text where it came through stdin."""
+    if catalog != "-":
+        return [(catalog, None)]
+    text = read_stdin().lstrip("\ufeff\x1e \t\r\n")
+    if not text:
         raise NothingMatched("-: stdin is empty; pipe items, or paths of catalogs, into it")
-    return [_ask_one(name, text, asked, source) for name in names]
+    if text.startswith(("{", "[")):
+        return [("-", text)]
+    return [(line.strip(), None) for line in text.splitlines() if line.strip()]
 
 
-def _ask_one(
+def _source_of(
     name: str, text: str | None, asked: Query, source: str | None
 ) -> tuple[Query, ModuleType, dict[str, Any]]:
-    part, options = registry.parse("sources", source) if source else (None, {})
+    part, options = registry.parse("sources", source) if source else ("", {})
     href = name if is_http(name) or name == "-" else _index_in(name.removeprefix("file://"))
-    if text is None:
-        text = read_text(href)
+    text = read_text(href) if text is None else text
     if not text.strip():
         raise GeomlError(f"{unsigned(href)}: is empty; check that it is the catalog you meant")
-    if part is None:
-        part = "items" if name == "-" or not _is_static(text, href) else "static"
+    if not part:
+        part = "static" if name != "-" and _is_static(text, href) else "items"
     return replace(asked, href=href, text=text), registry.load("sources", part), options
 
 
 def _index_in(name: str) -> str:
+    """The file to start from, where a folder is named."""
     if not os.path.isdir(name):
         return name
     found = next((index for index in INDEXES if os.path.isfile(os.path.join(name, index))), None)
@@ -109,91 +165,62 @@ def _is_static(text: str, href: str) -> bool:
     return isinstance(alone, dict) and alone.get("type") != "FeatureCollection"
 
 
-def search(query: Query, part: ModuleType, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Items of one source that match."""
-    for item in part.search(query, **options):
-        try:
-            found = matches(query, item)
-        except GeomlError as error:
-            query.trouble(error)
-            continue
-        if found:
-            yield item
-
-
-def distinct(items: Iterator[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
-    """The first `limit` items, each once although a catalog may list it twice."""
-    seen = set()
-
-    def new() -> Iterator[dict[str, Any]]:
-        for item in items:
-            mark = content_of(item, sorted(item["assets"]))
-            if mark not in seen:
-                seen.add(mark)
-                yield item
-
-    return list(islice(new(), limit))
-
-
-def content_of(item: dict[str, Any], keys: list[str]) -> str:
+def content_of(item: dict[str, Any], keys: set[str]) -> str:
     """sha256 of what an item says that a fetch writes down, of the assets `keys`; no signatures."""
     said = {key: item.get(key) for key in ("id", "collection", "properties", "stac_extensions")}
     assets = [
         [key, unsigned(asset["href"]), asset_words(asset), bands_of_asset(asset)]
-        for key, asset in item["assets"].items()
+        for key, asset in sorted(item["assets"].items())
         if key in keys
     ]
-    return sha256_of([said, sorted(assets, key=lambda row: row[0])])
+    return sha256_of([said, assets])
 
 
-def choose(
-    items: list[dict[str, Any]], names: list[str] | None, trouble: Callable[[GeomlError], None]
-) -> list[Want]:
+def choose(hits: list[Hit], names: list[str], trouble: Trouble) -> list[Want]:
     """The assets to keep: those named, or all that are rasters; each gets a file of its own."""
     wants: list[Want] = []
     folders: dict[str, int] = {}
-    for number, item in enumerate(items):
-        have = sorted(item["assets"])
+    for hit in hits:
+        item, have = hit.item, sorted(hit.item["assets"])
         keys = names or [key for key in have if is_raster_asset(item["assets"][key])]
         missing = [key for key in keys if key not in have]
-        if missing or not keys:
-            what = f"no asset {missing[0]}" if missing else "no raster assets"
-            listed = ", ".join(have) or "none"
-            trouble(GeomlError(f"item {item['id']}: has {what}; it has {listed}; see --assets"))
+        try:
+            item_without_files(item, Path())  # so that what cannot be described is not fetched
+            if missing or not keys:
+                what = f"no asset {missing[0]}" if missing else "no raster assets"
+                raise GeomlError(
+                    f"item {item['id']}: has {what}; it has {', '.join(have) or 'none'}"
+                )
+        except GeomlError as error:
+            trouble(error)
         folder = safe_name(item["id"])
         again = folders[folder.lower()] = folders.get(folder.lower(), 0) + 1
         folder += f"-{again}" if again > 1 else ""  # an id is unique in its collection only
-        when = (item.get("properties") or {}).get("datetime")
-        for key in keys:
-            if key in have:
-                member = f"{folder}/{safe_name(key)}.tif"
-                name = f"{item['id']}/{key}"
-                wants.append(Want(number, key, item["assets"][key], member, name, when))
+        wants += [Want(hit, key, f"{folder}/{safe_name(key)}.tif") for key in keys if key in have]
     return wants
 
 
+def digest(want: Want) -> Want | GeomlError:
+    """The asset with the digest of what it holds, or why there is none."""
+    href = want.hit.source.open(want.asset)
+    try:
+        if "://" not in href and not href.startswith("/vsi") and not os.path.exists(href):
+            raise GeomlError(f"{href}: no such file; check the catalog that names it")
+        return replace(want, digest=digest_source(href))
+    except GeomlError as error:
+        return error
+
+
 def inputs_of(
-    queries: list[Query], items: list[dict[str, Any]], wants: list[Want], digests: list[str]
+    catalog: str, query: Query, hits: list[Hit], wants: list[Want], intersects: str | None
 ) -> list[Input]:
-    """What decides a fetch: local catalog files, what items from elsewhere say, the assets."""
-    local = [name for query in queries for name in query.files if not is_http(name)]
-    found = [Input(name, "catalog", digest_file(name)) for name in dict.fromkeys(local)]
-    if any(query.href == "-" or is_http(query.href) for query in queries):
-        keys = [[want.key for want in wants if want.item == number] for number in range(len(items))]
-        said = [content_of(item, chosen) for item, chosen in zip(items, keys, strict=True)]
-        found.append(Input(unsigned(queries[0].href), "items", sha256_of(said)))
-    for want, digest in zip(wants, digests, strict=True):
-        found.append(Input(unsigned(want.asset["href"]), "asset", digest))
-    return found
-
-
-def digest_asset(href: str) -> str:
-    """Digest of what an asset holds."""
-    if not is_http(href) and "://" not in href and not os.path.exists(href):
-        raise GeomlError(f"{href}: no such file; check the catalog that names it")
-    return digest_source(href)
-
-
-def area_input(intersects: str) -> Input:
-    """The vector file that an area came from."""
-    return Input(str(Path(intersects)), "area", digest_vectors(intersects))
+    """What decides a fetch: local catalog files, what items from elsewhere say, the area, the assets."""
+    local = dict.fromkeys(name for name in query.files if not is_http(name))
+    found = [Input(name, "catalog", digest_file(name)) for name in local]
+    if len(local) < len(set(query.files)) or not local:
+        keys = [{want.key for want in wants if want.hit is hit} for hit in hits]
+        said = [content_of(hit.item, chosen) for hit, chosen in zip(hits, keys, strict=True)]
+        found.append(Input(unsigned(catalog), "items", sha256_of(said)))
+    if intersects:
+        found.append(Input(intersects, "area", digest_vectors(intersects)))
+    return found + [Input(unsigned(want.asset["href"]), "asset", want.digest) for want in wants]

@@ -14,12 +14,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from itertools import filterfalse
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from geoml_cli.errors import GeomlError, Stopped, TryLater, Unreachable
-from geoml_cli.formats.commit import locked, put_folder, write_text
+from geoml_cli.errors import GeomlError, SomeFailed, Stopped, TryLater, Unreachable, UsageMistake
+from geoml_cli.formats.commit import locked, put_folder, sync, write_text
+from geoml_cli.formats.depfile import can_name, write_depfile
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import dumps, read_json
 from geoml_cli.formats.stamp import Input, damage, read_record, record, stamp_in
@@ -45,7 +47,10 @@ class Job:
     ) -> None:
         self.verb, self.manners, self.inputs = verb, manners, inputs
         self.named = out.rstrip("/") or out  # as on the command line: what make calls the target
-        self.out = Path(out).absolute()
+        # a link is followed, so that what it leads to is replaced, on the disk that it leads to
+        self.out = Path(os.path.realpath(out) if os.path.islink(self.named) else os.path.abspath(out))
+        if not self.out.name:
+            raise UsageMistake(f"-o {out}: name a folder or file in it")
         self.stamp_name = stamp
         here = self.out if stamp else self.out.parent
         kept = [Input(_relative(i.path, here), i.role, i.digest) for i in inputs]
@@ -53,6 +58,8 @@ class Job:
         self.part = self.out.with_name(f".{self.out.name}.part")
         self.done = False
         self.failed: list[str] = []
+        self._building = False
+        self._finished = 0  # inputs, in this run: work that a rerun need not repeat
         self._began = now()
         self._stack = ExitStack()
 
@@ -69,39 +76,46 @@ class Job:
             self._look()
             if not self.done:
                 self._begin()
-        except BaseException:
-            self._stack.close()
+        except BaseException as error:
+            self._leave(error)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if kind and self.part.is_dir():
-            if issubclass(kind, Stopped | TryLater | MemoryError | OSError):
-                log.warning("%s keeps what is done; run the same command again to go on", self.part)
-            elif not any(p.name != MARK for p in self.part.iterdir()):
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Let go. What a rerun can go on from is kept and said; what the inputs are to blame for is not."""
+        with self._stack:
+            if error is None or not self._building or not self.part.is_dir():
+                return
+            final = isinstance(error, GeomlError) and not isinstance(error, Stopped | TryLater)
+            if (final and not self._finished) or not any(p.name != MARK for p in self.part.iterdir()):
                 shutil.rmtree(self.part)
-        self._stack.close()
+            else:
+                log.warning("%s keeps what is done; run the same command again to go on", self.part)
 
     def _look(self) -> None:
         """Decide between up to date, stale (ours, replaced) and foreign (refused)."""
         if not os.path.lexists(self.out):
             return
+        if self.out.is_dir() and not self.stamp_name:
+            raise GeomlError(f"{self.named}: is a folder; name a file")
         try:
             found = read_record(self.out)
         except GeomlError as error:
             if not self.manners.force:
                 raise GeomlError(f"{error}; --force replaces it") from None
+            self._guard()
             return
         if found is None:
-            if self.out.is_dir() and not any(self.out.iterdir()):
-                return
-            if not self.manners.force:
+            self._guard()
+            if not self.manners.force and not (self.out.is_dir() and not any(self.out.iterdir())):
                 raise GeomlError(
                     f"{self.named}: exists and was not written by geoml; name another -o, or --force replaces it"
                 )
-            self._guard()
             return
         if found["verb"] != self.verb and not self.manners.force:
             raise GeomlError(
@@ -112,14 +126,20 @@ class Job:
             self.done = True
             self._touch()
             log.info("%s is up to date", self.stamp)
+            if self.part.is_dir() and not (self.part / MARK).is_file():
+                shutil.rmtree(self.part)  # the old artifact, of a run killed right after the exchange
         else:
+            self._guard()
             self._strangers(found)
 
     def _guard(self) -> None:
-        """--force must not take away the inputs or the folder the user stands in."""
-        for path in [Path.cwd(), Path.home(), *(Path(i.path).absolute() for i in self.inputs)]:
-            if path.is_relative_to(self.out):
-                raise GeomlError(f"{self.named}: holds {path}; --force will not replace that")
+        """What is read, and the folder the user stands in or lives in, is never replaced."""
+        kept = {os.path.realpath(i.path): "which this run reads" for i in self.inputs}
+        kept |= {os.path.realpath("."): "where you are", os.path.realpath(os.path.expanduser("~")): "your home"}
+        for path, why in kept.items():
+            if Path(path).is_relative_to(os.path.realpath(self.out)):
+                held = "is" if path == os.path.realpath(self.out) else f"holds {path},"
+                raise GeomlError(f"{self.named}: {held} {why}, and would be replaced; name another -o")
 
     def _strangers(self, found: dict[str, Any]) -> None:
         """A stale folder of ours may hold files of the user's: they are not thrown away."""
@@ -142,6 +162,7 @@ class Job:
             os.utime(stamp)
 
     def _begin(self) -> None:
+        self._building = True
         mark = {"fingerprint": self.record["fingerprint"]}
         if self.part.is_dir() and (self.part / MARK).is_file():
             try:
@@ -150,8 +171,10 @@ class Job:
                     return
             except GeomlError:
                 pass
-        if os.path.lexists(self.part):
+        if self.part.is_dir() and not self.part.is_symlink():
             shutil.rmtree(self.part)
+        else:
+            self.part.unlink(missing_ok=True)
         self.part.mkdir()
         write_text(self.part / MARK, dumps(mark))
 
@@ -166,7 +189,9 @@ class Job:
     def attempt(self, name: str, work: Callable[[], Any]) -> Any:
         """Do one input's work; under --keep-going a GeomlError of its own is noted, not raised."""
         try:
-            return work()
+            result = work()
+            self._finished += 1
+            return result
         except GeomlError as error:
             ours = isinstance(error, Stopped | TryLater) and not isinstance(error, Unreachable)
             if ours or not self.manners.keep_going:
@@ -178,10 +203,10 @@ class Job:
     def commit(self, document: dict[str, Any]) -> None:
         """Write the stamp, holding the sha256 of every member, and put the folder in place."""
         assert self.stamp_name
-        names = sorted(
-            str(p.relative_to(self.part)) for p in self.part.rglob("*") if p.is_file() and p.name != MARK
-        )
-        names = [n for n in names if n != self.stamp_name]
+        for torn in self.part.rglob(".*.tmp"):  # of a run that was killed
+            torn.unlink()
+        files = (p.relative_to(self.part).as_posix() for p in self.part.rglob("*") if p.is_file())
+        names = sorted(name for name in files if name not in (MARK, self.stamp_name))
         members = {n: digest_file(self.part / n) for n in names}
         document["geoml"] = self.record | {"members": members}
         if self.failed:  # so that the next run does not take it for up to date
@@ -192,8 +217,6 @@ class Job:
 
     def commit_file(self, built: Path, others: dict[Path, Path] | None = None) -> None:
         """Put one finished file in place (and its companions before it); drop the part folder."""
-        from geoml_cli.formats.commit import sync
-
         for source, target in [*(others or {}).items(), (built, self.out)]:
             sync(source)
             os.replace(source, target)
@@ -216,16 +239,14 @@ class Job:
                 print(path)
         sys.stdout.flush()
         if self.failed:
-            from geoml_cli.errors import SomeFailed
-
             raise SomeFailed(f"{len(self.failed)} input(s) failed: {', '.join(self.failed[:5])}")
 
     def _write_depfile(self, path: str) -> None:
-        read = sorted({i.path for i in self.inputs if "://" not in i.path and i.path != "-"})
-        names = [self.stamp, *read]
-        first, *rest = (n.replace("$", "$$").replace("#", "\\#").replace(" ", "\\ ") for n in names)
-        body = f"{first}: {' '.join(rest)}\n" + "".join(f"{name}:\n" for name in rest)
-        write_text(path, body)
+        # only what make can look at: of a name that is no file it would say "changed", always
+        read = sorted({i.path for i in self.inputs if os.path.exists(i.path)})
+        for name in filterfalse(can_name, [self.stamp, *read]):
+            log.warning("%s: make has no way to spell this name; %s goes without it", name, path)
+        write_depfile(path, self.stamp, read)
 
 
 def _mtime_ns(path: str) -> int:
@@ -237,9 +258,9 @@ def _mtime_ns(path: str) -> int:
 
 def _relative(path: str, here: Path) -> str:
     """A local path as seen from the artifact, so that a moved project keeps its chain."""
-    if path == "-" or "://" in path or path.startswith("/vsi"):
+    if path == "-" or "://" in path or not os.path.exists(path):  # a name that GDAL understands
         return path
-    return os.path.relpath(Path(path).absolute(), here)
+    return os.path.relpath(path, here)
 
 
 def plan(manners: Manners, lines: Iterable[str]) -> None:

@@ -1,10 +1,15 @@
 """The one seam for work over many units: results come in unit order, whatever the number of workers."""
 
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
+
+from geoml_cli.errors import GeomlError
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -26,14 +31,16 @@ def map_units(
         return
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_leave_signals)
     try:
+        coming = iter(units)
         ahead = 2 * jobs  # bounded: results of fast units do not pile up behind a slow one
-        waiting = [pool.submit(work, unit) for unit in units[:ahead]]
-        for i in range(len(units)):
+        waiting = deque(pool.submit(work, unit) for unit in islice(coming, ahead))
+        while waiting:
             check()
-            result = waiting[i].result()
-            if i + ahead < len(units):
-                waiting.append(pool.submit(work, units[i + ahead]))
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(work, unit) for unit in islice(coming, 1))
             yield result
+    except BrokenProcessPool:
+        raise GeomlError("a worker process died, out of memory perhaps; run again with a lower -j") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

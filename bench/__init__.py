@@ -1,0 +1,1 @@
+"""Ratios side by side, in one run, against a peer or a physical limit."""

@@ -1,0 +1,45 @@
+"""Anonymous memory of predict at 2048 and 8192 px: flat in the size of the raster."""
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import made
+
+
+def peak_anonymous_mb(words: list[str]) -> float:
+    """Largest RssAnon of a command, sampled every 20 ms, MB (Linux)."""
+    process = subprocess.Popen([sys.executable, "-m", "geoml_cli", *words], stdout=subprocess.DEVNULL)
+    status, peak = Path(f"/proc/{process.pid}/status"), 0.0
+    while process.poll() is None:
+        with contextlib.suppress(OSError, StopIteration):
+            line = next(x for x in status.read_text().splitlines() if x.startswith("RssAnon"))
+            peak = max(peak, int(line.split()[1]) / 1000)
+        time.sleep(0.02)
+    assert process.returncode == 0
+    return peak
+
+
+def main() -> None:
+    """Print both peaks and their ratio."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with contextlib.redirect_stdout(io.StringIO()):
+            model = made.model(folder, "unet:width=4,depth=1")
+        peaks = {}
+        for side in (2048, 8192):
+            scene = made.raster(folder / f"{side}.tif", side)
+            words = ["predict", str(scene), "--model", str(model), "-o", str(folder / f"maps-{side}")]
+            peaks[side] = peak_anonymous_mb(words)
+    print(
+        f"anonymous memory of predict, 8192 px / 2048 px: {peaks[8192] / peaks[2048]:.2f}"
+        f"  ({peaks[8192]:.0f} MB against {peaks[2048]:.0f} MB)"
+    )
+
+
+if __name__ == "__main__":
+    main()
