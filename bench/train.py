@@ -32,13 +32,19 @@ def main(device: str = "auto") -> None:
         feed = Feed(read_tileset(tiles), Part(0, None, None))
         where, weights = pick(device, "32"), np.ones(4)
         steps = -(-len(feed.rows) // BATCH)
+        mean, std = (torch.from_numpy(x).float() for x in feed.norm())
         batches = [parts[0].to(where.torch) for parts in feed.epoch(0, BATCH, BATCH, 0, weights)]
 
-        def ours() -> None:
+        def network() -> torch.nn.Module:
             torch.manual_seed(0)
+            built = networks.build(SPEC)
+            built.mean.copy_(mean), built.std.copy_(std)
+            return built
+
+        def ours() -> None:
             with tempfile.TemporaryDirectory() as saved:
                 fit(
-                    networks.build(SPEC),
+                    network(),
                     networks.objective("cross-entropy"),
                     lambda epoch: ahead(lambda: feed.epoch(epoch, BATCH, BATCH, 0, weights)),
                     steps, None, Recipe(epochs=EPOCHS, batch=BATCH), where,
@@ -46,8 +52,7 @@ def main(device: str = "auto") -> None:
                 )  # fmt: skip
 
         def theirs() -> None:
-            torch.manual_seed(0)
-            model = networks.build(SPEC).to(where.torch).train()
+            model = network().to(where.torch).train()
             optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
             for _ in range(EPOCHS):
                 for batch in batches:

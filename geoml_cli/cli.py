@@ -161,4 +161,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))
     signal.signal(signal.SIGTERM, _terminate)
+    # GDAL's default is 5 % of the machine's memory: of no use to a stream, and it would grow with the raster
+    os.environ.setdefault("GDAL_CACHEMAX", "128")  # MB
     sys.exit(run(sys.argv[1:] if argv is None else argv))

@@ -27,7 +27,7 @@ UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
 def safe_name(text: str) -> str:
     """A file name for any text; different texts get different names."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[:80]
-    if plain == text and plain != NAME:
+    if plain and plain == text != NAME:
         return plain
     return f"{plain or 'unnamed'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 

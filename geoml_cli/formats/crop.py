@@ -75,19 +75,25 @@ def lay_cut(
     with open_raster(path) as dataset, settings(path):
         raster = described(dataset, path, said)
         window = where(raster)
-        return None if window is None else _cut(raster, window, dataset)
+        if window is None:
+            return None
+        bands = []
+        for index, band in zip(raster.indexes, raster.bands, strict=True):
+            known = dataset.descriptions[index - 1] or band.name != f"B{index}"
+            bands.append(_fitting(band if known else replace(band, name=""), raster.dtype))
+        return _cut(replace(raster, bands=tuple(bands)), window, dataset)
 
 
 def _cut(raster: Raster, window: Window, dataset: DatasetReader) -> Cut:
-    bands = tuple(_fitting(band, raster.dtype) for band in raster.bands)
-    raster = replace(raster, bands=bands)
     flags = {flag for i in raster.indexes for flag in dataset.mask_flag_enums[i - 1]}
     masked = not flags <= {MaskFlags.all_valid, MaskFlags.nodata}
-    masked = masked or len({str(band.nodata) for band in bands}) > 1  # a TIFF has one for all
+    masked = (
+        masked or len({str(band.nodata) for band in raster.bands}) > 1
+    )  # a TIFF has one for all
     tags = {key: NO_XML.sub("", text) for key, text in dataset.tags().items()}
     striped = dataset.block_shapes[raster.indexes[0] - 1][1] >= raster.grid.width
     colors = {}
-    if len(bands) == 1 and raster.dtype == "uint8":
+    if len(raster.bands) == 1 and raster.dtype == "uint8":
         with suppress(ValueError):  # it has none
             colors = dataset.colormap(raster.indexes[0])
     return Cut(

@@ -187,7 +187,7 @@ def folder_of(href: str) -> str:
 
 def openable(href: str, base: str) -> str:
     """A path or URL that can be opened from here; a remote catalog cannot name local files."""
-    if is_remote(href) and "://" in href:
+    if is_remote(href) and not href.startswith("/"):
         return href
     if is_remote(base):
         if href.startswith("file:"):

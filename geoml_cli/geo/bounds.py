@@ -9,6 +9,7 @@ from geoml_cli.geo.grid import LONLAT, Bounds, Grid, Window, between
 
 SEGMENTS = 1024  # an edge is cut into pieces this much shorter than the area before it is bent
 STRIP_DEG = 1e-6  # half the width given to points and lines: 0.1 m, so that they cover pixels
+SNAP_DEG = 1e-9  # 0.1 mm: what is no further apart is one place
 MARGIN = 1.0  # of its size around a grid: an area is projected no further away
 
 
@@ -68,6 +69,8 @@ def footprint(ring: np.ndarray) -> shapely.Geometry:
     if abs(ring[-1, 0] - ring[0, 0]) > 180:
         pole = 90.0 if ring[:, 1].mean() > 0 else -90.0
         ring = np.vstack([ring, [ring[-1, 0], pole], [ring[0, 0], pole], ring[:1]])
+        parts = shapely.get_parts(cut(shapely.Polygon(ring)))
+        return shapely.union_all(parts, grid_size=SNAP_DEG)  # they meet where the ring began
     return cut(shapely.Polygon(ring))
 
 

@@ -49,8 +49,8 @@ class Grid:
     @property
     def bounds(self) -> Bounds:
         """Bounds in CRS units."""
-        west, north = self.transform * (0, 0)
-        east, south = self.transform * (self.width, self.height)
+        west, north = apply(self.transform, 0, 0)
+        east, south = apply(self.transform, self.width, self.height)
         return Bounds(min(west, east), min(south, north), max(west, east), max(south, north))
 
     @property
@@ -60,24 +60,22 @@ class Grid:
 
     def crop(self, window: Window) -> "Grid":
         """The grid of a window."""
-        moved = self.transform * Affine.translation(window.col, window.row)
-        return Grid(self.crs, moved, window.height, window.width)
+        t, (x, y) = self.transform, apply(self.transform, window.col, window.row)
+        return Grid(self.crs, Affine(t.a, t.b, x, t.d, t.e, y), window.height, window.width)
 
     def xy(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates of pixel centres, in CRS units."""
-        return self.transform * (np.asarray(cols) + 0.5, np.asarray(rows) + 0.5)
+        return apply(self.transform, np.asarray(cols) + 0.5, np.asarray(rows) + 0.5)
 
     def rowcol(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns (whole numbers, may lie outside) of coordinates in CRS units."""
-        cols, rows = ~self.transform * (np.asarray(x, float), np.asarray(y, float))
+        cols, rows = apply(~self.transform, np.asarray(x, float), np.asarray(y, float))
         return np.floor(rows).astype(int), np.floor(cols).astype(int)
 
     def window_of(self, bounds: Bounds) -> Window | None:
         """Smallest window of whole pixels that covers bounds in CRS units; None where they miss."""
-        (c0, r0), (c1, r1) = (
-            ~self.transform * (bounds.west, bounds.north),
-            ~self.transform * (bounds.east, bounds.south),
-        )
+        c0, r0 = apply(~self.transform, bounds.west, bounds.north)
+        c1, r1 = apply(~self.transform, bounds.east, bounds.south)
         snug = 1e-6  # an edge that touches a pixel border by rounding does not add a pixel
         row, col = max(0, int(np.floor(min(r0, r1) + snug))), max(0, int(np.floor(min(c0, c1) + snug)))
         last_row = min(self.height, int(np.ceil(max(r0, r1) - snug)))
@@ -91,7 +89,7 @@ class Grid:
         t = np.linspace(0, 1, points)
         cols = np.concatenate([t, np.ones(points - 1), t[::-1][1:], np.zeros(points - 1)]) * self.width
         rows = np.concatenate([np.zeros(points), t[1:], np.ones(points - 1), t[::-1][1:]]) * self.height
-        x, y = self.transform * (cols, rows)
+        x, y = apply(self.transform, cols, rows)
         ring = np.stack(between(self.crs, crs).transform(x, y), axis=1)
         if not np.isfinite(ring).all():
             raise GeomlError(f"the grid's outline cannot be expressed in {crs}; check its CRS")
@@ -100,10 +98,7 @@ class Grid:
     def gsd_m(self) -> float:
         """Ground size of a pixel at the grid's centre, metres: geodesic, mean of both axes."""
         col, row = self.width / 2, self.height / 2
-        x, y = self.transform * (
-            np.array([col, col + 1, col]),
-            np.array([row, row, row + 1]),
-        )
+        x, y = apply(self.transform, np.array([col, col + 1, col]), np.array([row, row, row + 1]))
         lon, lat = between(self.crs, LONLAT).transform(x, y)
         geod = Geod(ellps="WGS84")
         across = geod.inv(lon[0], lat[0], lon[1], lat[1])[2]
@@ -123,6 +118,12 @@ class Grid:
         """Read what `to_dict` gave."""
         height, width = plain["proj:shape"]
         return cls(plain["proj:code"], Affine(*plain["proj:transform"][:6]), height, width)
+
+
+def apply(transform: Affine, x: Any, y: Any) -> tuple[Any, Any]:
+    """Numbers or arrays x, y under a transform; affine itself spells this `*` or `@` by version."""
+    t = transform
+    return x * t.a + y * t.b + t.c, x * t.d + y * t.e + t.f
 
 
 @cache

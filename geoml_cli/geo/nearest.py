@@ -8,7 +8,7 @@ from pyproj import CRS
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.geo.bounds import footprint
-from geoml_cli.geo.grid import Grid, Window, between, same_crs
+from geoml_cli.geo.grid import Grid, Window, apply, between, same_crs
 
 STEP_PX = 32  # between places that are projected exactly
 CLOSE_PX = 0.01  # error, in pixels of the other grid, that positions between them may have
@@ -23,8 +23,8 @@ def pixels_under(grid: Grid, window: Window, other: Grid) -> tuple[np.ndarray, n
     if _same(grid.crs, other.crs):  # both run along x and y: rows and columns apart
         x, _ = here.xy(np.zeros(here.width), np.arange(here.width))
         _, y = here.xy(np.arange(here.height), np.zeros(here.height))
-        cols, _ = ~other.transform * (turned(x, other), np.zeros(here.width))
-        _, rows = ~other.transform * (np.zeros(here.height), y)
+        cols, _ = apply(~other.transform, turned(x, other), np.zeros(here.width))
+        _, rows = apply(~other.transform, np.zeros(here.height), y)
         shape = (here.height, here.width)
         whole_rows, whole_cols = _whole(rows), _whole(cols)
         return np.broadcast_to(whole_rows[:, None], shape), np.broadcast_to(whole_cols, shape)
@@ -77,7 +77,7 @@ def _exact(
     x, y = here.xy(rows, cols)
     x, y = between(here.crs, other.crs).transform(x, y)
     with np.errstate(invalid="ignore"):
-        found_cols, found_rows = ~other.transform * (turned(np.asarray(x), other), np.asarray(y))
+        found_cols, found_rows = apply(~other.transform, turned(np.asarray(x), other), np.asarray(y))
     return found_rows, found_cols
 
 

@@ -106,7 +106,7 @@ def ground_of(item: dict[str, Any]) -> shapely.Geometry | None:
         KeyError,
         IndexError,
         AttributeError,
-        shapely.GEOSException,
+        shapely.errors.ShapelyError,
     ) as error:
         raise GeomlError(
             f"item {item.get('id')}: damaged geometry ({error}); mend the catalog"

@@ -9,7 +9,8 @@ def starts(length: int, size: int, stride: int, edge: str = "pad") -> list[int]:
     """First pixels of windows along one axis.
 
     `edge` says what happens to the last one when it sticks out: `pad` lets it (what lies
-    outside is masked), `shift` moves it back inside, `drop` leaves it out.
+    outside is masked), `shift` moves it back inside, `drop` leaves it out. Where the whole
+    axis is shorter than a window, only `pad` gives one.
     """
     if length <= 0:
         return []
@@ -24,7 +25,7 @@ def starts(length: int, size: int, stride: int, edge: str = "pad") -> list[int]:
 
 
 def lay(height: int, width: int, size: int, stride: int, edge: str = "pad") -> list[Window]:
-    """Windows of `size` x `size` px, row by row, `stride` px apart; no ground is lost unless dropped."""
+    """Windows of `size` x `size` px, row by row, `stride` px apart."""
     return [
         Window(row, col, size, size)
         for row in starts(height, size, stride, edge)

@@ -11,7 +11,7 @@ from geoml_cli.formats.items import anchor, features, folder_of, parse_json
 from geoml_cli.formats.web import is_http, read_text, unsigned
 from geoml_cli.geo.query import Query
 
-FAULTS = (pystac.STACError, KeyError, TypeError, ValueError, AttributeError)
+FAULTS = (pystac.STACError, pystac.STACTypeError, KeyError, TypeError, ValueError, AttributeError)
 
 
 class Files(pystac.StacIO):

@@ -117,10 +117,12 @@ def search(catalog: str, asked: Query, source: str | None, limit: int | None) ->
             if limit and len(hits) == limit:
                 return list(hits.values())
     if not hits:
-        why = (
-            f"none of its {looked} items match; see --collection, --bbox, --intersects, --datetime"
-        )
-        raise NothingMatched(f"{unsigned(catalog)}: {why if looked else 'holds no items'}")
+        named = f" of {', '.join(asked.collections)}" if asked.collections else ""
+        why = f"holds no items{named}"
+        if looked:
+            options = "--collection, --bbox, --intersects, --datetime"
+            why = f"none of the {looked} items match; see {options}"
+        raise NothingMatched(f"{unsigned(catalog)}: {why}")
     return list(hits.values())
 
 

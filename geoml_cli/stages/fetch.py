@@ -14,7 +14,6 @@ from geoml_cli.formats.copies import asset_words, declare, item_without_files
 from geoml_cli.formats.items import NAME, add_raster, anchor, collection_of, read_collection
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.raster import describe
-from geoml_cli.formats.stamp import Input
 from geoml_cli.geo.bounds import parse_bbox
 from geoml_cli.geo.query import Query, parse_times
 from geoml_cli.manners import Manners
@@ -58,7 +57,6 @@ def run(
     hits = search(catalog, asked, source, limit)
     wants = _digested(choose(hits, keys, trouble), trouble, manners.jobs)
     inputs = inputs_of(catalog, asked, hits, wants, intersects)
-    _keep_apart(out, inputs)
     arguments = {
         "collections": sorted(set(collections)),
         "bbox": list(parse_bbox(bbox)) if bbox else None,
@@ -111,13 +109,6 @@ def _digested(wants: list[Want], trouble: Trouble, jobs: int) -> list[Want]:
     if not good:
         raise SomeFailed(f"nothing is fetched: all {len(trouble.names)} inputs failed")
     return good
-
-
-def _keep_apart(out: str, inputs: list[Input]) -> None:
-    """Refuse to write over what is read."""
-    for path in (i.path for i in inputs if "://" not in i.path and i.path != "-"):
-        if Path(path).absolute().is_relative_to(Path(out).absolute()):
-            raise UsageMistake(f"-o {out}: holds {path}, which is read; name another folder")
 
 
 def _say_plan(

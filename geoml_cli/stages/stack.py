@@ -117,6 +117,8 @@ class StackReader:
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Values (C, h, w) in the stack's dtype and valid (h, w): where every raster is."""
         parts = [reader.read(window) for reader in self._readers]
+        if len(parts) == 1 and self.stack.order == tuple(range(len(self.stack.order))):
+            return parts[0]
         data = np.concatenate([values for values, _ in parts]).astype(self.stack.dtype, copy=False)
         valid = np.logical_and.reduce([mask for _, mask in parts])
         return data[list(self.stack.order)], valid
