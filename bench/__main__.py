@@ -5,7 +5,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-NAMES = sorted(f.stem for f in Path(__file__).parent.glob("[a-z]*.py") if f.stem not in ("made", "pairs"))
+NAMES = sorted(
+    f.stem for f in Path(__file__).parent.glob("[a-z]*.py") if f.stem not in ("made", "pairs")
+)
 
 if __name__ == "__main__":
     print(f"{platform.machine()}, Python {platform.python_version()}", flush=True)

@@ -44,6 +44,8 @@ def model(folder: Path, encoder: str) -> Path:
     """A model trained for one epoch: what it says does not matter here, how fast does."""
     scene, truth = raster(folder / "small.tif", 512), labels(folder / "small_labels.tif", 512)
     tiles, out = str(folder / "tiles"), folder / "model"
-    assert run(["tile", str(scene), "--labels", str(truth), "--size", "128", "-o", tiles, "-q"]) == 0
+    assert (
+        run(["tile", str(scene), "--labels", str(truth), "--size", "128", "-o", tiles, "-q"]) == 0
+    )
     assert run(["train", tiles, "--encoder", encoder, "--epochs", "1", "-o", str(out), "-q"]) == 0
     return out

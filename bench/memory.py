@@ -13,7 +13,9 @@ from bench import made
 
 def peak_anonymous_mb(words: list[str]) -> float:
     """Largest RssAnon of a command, sampled every 20 ms, MB (Linux)."""
-    process = subprocess.Popen([sys.executable, "-m", "geoml_cli", *words], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geoml_cli", *words], stdout=subprocess.DEVNULL
+    )
     status, peak = Path(f"/proc/{process.pid}/status"), 0.0
     while process.poll() is None:
         with contextlib.suppress(OSError, StopIteration):
@@ -33,7 +35,14 @@ def main() -> None:
         peaks = {}
         for side in (2048, 8192):
             scene = made.raster(folder / f"{side}.tif", side)
-            words = ["predict", str(scene), "--model", str(model), "-o", str(folder / f"maps-{side}")]
+            words = [
+                "predict",
+                str(scene),
+                "--model",
+                str(model),
+                "-o",
+                str(folder / f"maps-{side}"),
+            ]
             peaks[side] = peak_anonymous_mb(words)
     print(
         f"anonymous memory of predict, 8192 px / 2048 px: {peaks[8192] / peaks[2048]:.2f}"

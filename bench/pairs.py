@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable
 
 
-def compare(what: str, ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 5) -> None:
+def compare(
+    what: str, ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 5
+) -> None:
     """Run A B A B ...; print the medians and the median of the ratios A / B, after one warm-up."""
     ours(), theirs()
     times = [(_seconds(ours), _seconds(theirs)) for _ in range(pairs)]

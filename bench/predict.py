@@ -18,8 +18,9 @@ from geoml_cli.formats.model import read_model
 from geoml_cli.formats.raster import physical
 from geoml_cli.geo.windows import blocks
 from geoml_cli.stages.inputs import read_scenes
-from geoml_cli.stages.predict import read_mirrored, run
+from geoml_cli.stages.predict import run
 from geoml_cli.stages.stack import StackReader, stack_of
+from geoml_cli.stages.stream import read_mirrored
 
 SIDE, BATCH = 2048, 4
 
@@ -28,13 +29,18 @@ def main(device: str = "auto") -> None:
     """Print the ratio; opening the model, reading, writing and the COG are in ours alone."""
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
-        scene, model = made.raster(folder / "scene.tif", SIDE), made.model(folder, "unet:width=16,depth=3")
+        scene, model = (
+            made.raster(folder / "scene.tif", SIDE),
+            made.model(folder, "unet:width=16,depth=3"),
+        )
         found, where = read_model(str(model)), pick(device, "32")
         stack = stack_of(read_scenes([str(scene)])[0])
         lay = tiling((SIDE, SIDE), 512, found.head["halo"], found.head["stride"])
         with StackReader(stack) as reader:
             images = [
-                torch.from_numpy(physical(read_mirrored(reader, lay.around(b))[0], stack.bands))[None]
+                torch.from_numpy(physical(read_mirrored(reader, lay.around(b))[0], stack.bands))[
+                    None
+                ]
                 for b in blocks(SIDE, SIDE, (lay.height, lay.width))
             ]
         valid = torch.ones(BATCH, 1, *images[0].shape[-2:], dtype=torch.bool, device=where.torch)
@@ -45,7 +51,14 @@ def main(device: str = "auto") -> None:
 
         def ours() -> None:
             shutil.rmtree(folder / "maps", ignore_errors=True)
-            run([str(scene)], str(folder / "maps"), model=str(model), batch=BATCH, device=device, precision="32")
+            run(
+                [str(scene)],
+                str(folder / "maps"),
+                model=str(model),
+                batch=BATCH,
+                device=device,
+                precision="32",
+            )
 
         @torch.inference_mode()
         def theirs() -> None:

@@ -18,7 +18,13 @@ from geoml_cli.core.loop import Recipe, fit
 from geoml_cli.formats.tileset import read_tileset
 from geoml_cli.stages.feed import Feed, Part, ahead
 
-SPEC = {"encoder": "unet:width=16,depth=3", "head": "unet", "bands": made.BANDS, "frames": 1, "outputs": 4}
+SPEC = {
+    "encoder": "unet:width=16,depth=3",
+    "head": "unet",
+    "bands": made.BANDS,
+    "frames": 1,
+    "outputs": 4,
+}
 BATCH, EPOCHS = 8, 1
 
 

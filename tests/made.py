@@ -41,8 +41,15 @@ def write(
     """A plain GeoTIFF of an array (C, H, W)."""
     profile = {"transform": from_origin(500_000, 5_000_000, res, res)} | profile
     with rasterio.open(
-        path, "w", driver="GTiff", count=len(data), height=data.shape[1], width=data.shape[2],
-        dtype=data.dtype, crs=crs, **profile,
+        path,
+        "w",
+        driver="GTiff",
+        count=len(data),
+        height=data.shape[1],
+        width=data.shape[2],
+        dtype=data.dtype,
+        crs=crs,
+        **profile,
     ) as out:
         out.write(data)
         for i, name in enumerate(names[: len(data)]):
@@ -55,14 +62,18 @@ def polygons(path: Path, truth: np.ndarray, crs: str | None = None, shrink: floa
     transform = from_origin(500_000, 5_000_000, 10, 10)
     found = [(shape(g), NAMES[int(v)]) for g, v in shapes(truth, transform=transform)]
     table = geopandas.GeoDataFrame(
-        {"class": [c for _, c in found]}, geometry=[g.buffer(-shrink) for g, _ in found], crs="EPSG:32633"
+        {"class": [c for _, c in found]},
+        geometry=[g.buffer(-shrink) for g, _ in found],
+        crs="EPSG:32633",
     )
     table = table[~table.geometry.is_empty]
     (table.to_crs(crs) if crs else table).to_file(path)
     return path
 
 
-def scene(folder: Path, height: int = 96, width: int = 80, seed: int = 0) -> tuple[Path, Path, np.ndarray]:
+def scene(
+    folder: Path, height: int = 96, width: int = 80, seed: int = 0
+) -> tuple[Path, Path, np.ndarray]:
     """Scene, labels and class map: (scene.tif, labels.gpkg, truth)."""
     truth = regions(height, width, seed)
     return (
@@ -74,4 +85,6 @@ def scene(folder: Path, height: int = 96, width: int = 80, seed: int = 0) -> tup
 
 def content(folder: Path) -> dict[str, bytes]:
     """Every file of a folder, by name."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }

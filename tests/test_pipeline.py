@@ -79,7 +79,13 @@ def test_the_score_is_that_of_ground_never_trained_on(done):
 
 def test_a_second_pass_does_nothing_and_a_change_redoes_what_follows(done, monkeypatch):
     monkeypatch.chdir(done)
-    stamps = ["scenes/items.json", "tiles/tileset.json", "model/model.json", "maps/items.json", "scores.json"]
+    stamps = [
+        "scenes/items.json",
+        "tiles/tileset.json",
+        "model/model.json",
+        "maps/items.json",
+        "scores.json",
+    ]
     before = [Path(s).stat().st_mtime_ns for s in stamps]
     for line in FIVE:
         assert run(line.split()) == 0
@@ -97,7 +103,9 @@ def test_stages_pipe_into_each_other(done):
         f"{geoml} fetch catalog.json -o piped/ --ndjson | {geoml} predict - --model model/ --device cpu -o piped-maps/ --ndjson"
         f" | {geoml} evaluate - --truth truth.tif --include-trained"
     )
-    got = subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=done, capture_output=True, text=True)
+    got = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=done, capture_output=True, text=True
+    )
     assert got.returncode == 0, got.stderr
     assert json.loads(got.stdout)["metrics"]["accuracy"]["n"] == 96 * 112
 

@@ -31,9 +31,31 @@ def trained(tmp_path_factory):
     before = Path.cwd()
     os.chdir(folder)
     try:
-        cut = ["--labels", "labels.gpkg", "--label-column", "class", "--size", "32", "--split", "blocks:4"]
-        assert run(["tile", "scene.tif", *cut, "--folds", "3", "--buffer", "2", "-o", "tiles/"]) == 0
-        fit = ["--encoder", "unet:width=4,depth=2", "--epochs", "25", "--lr", "1e-2", "--batch", "4", "--device", "cpu"]
+        cut = [
+            "--labels",
+            "labels.gpkg",
+            "--label-column",
+            "class",
+            "--size",
+            "32",
+            "--split",
+            "blocks:4",
+        ]
+        assert (
+            run(["tile", "scene.tif", *cut, "--folds", "3", "--buffer", "2", "-o", "tiles/"]) == 0
+        )
+        fit = [
+            "--encoder",
+            "unet:width=4,depth=2",
+            "--epochs",
+            "25",
+            "--lr",
+            "1e-2",
+            "--batch",
+            "4",
+            "--device",
+            "cpu",
+        ]
         assert run(["train", "tiles/", *fit, "-o", "model/"]) == 0
     finally:
         os.chdir(before)
@@ -49,7 +71,9 @@ def here(trained, tmp_path, monkeypatch):
 
 
 def predict(*more, scene="scene.tif", out="maps/"):
-    return run(["predict", scene, "--model", "model", "-o", out, "--device", "cpu", *map(str, more)])
+    return run(
+        ["predict", scene, "--model", "model", "-o", out, "--device", "cpu", *map(str, more)]
+    )
 
 
 def read(path="maps/scene.tif"):
@@ -71,7 +95,9 @@ def whole_image(path="scene.tif"):
     batch = Batch(torch.from_numpy(data)[None, None], torch.from_numpy(mask)[None, None])
     total = 0
     for state in model.weights():
-        network = networks.build({k: model.head[k] for k in ("encoder", "head", "frames", "outputs")} | {"bands": 2})
+        network = networks.build(
+            {k: model.head[k] for k in ("encoder", "head", "frames", "outputs")} | {"bands": 2}
+        )
         network.load_state_dict(state)
         with torch.no_grad():
             total = total + network.eval()(batch).softmax(1)[0, :, halo : halo + h, halo : halo + w]
@@ -100,7 +126,10 @@ def test_rasters_thinner_than_a_window(here, shape):
 
 
 def test_batches_and_readers_change_nothing(here):
-    assert predict("--window", 32, "--batch", 1) == 0 and predict("--window", 32, "--batch", 1, "-j", 4, out="four/") == 0
+    assert (
+        predict("--window", 32, "--batch", 1) == 0
+        and predict("--window", 32, "--batch", 1, "-j", 4, out="four/") == 0
+    )
     assert made.content(here / "maps") == made.content(here / "four")
     assert predict("--window", 32, "--batch", 7, out="seven/") == 0
     assert (read() == read("seven/scene.tif")).mean() > 0.999
@@ -110,13 +139,21 @@ def test_the_map_lies_on_the_scene_and_says_its_classes(here, capsys):
     assert predict() == 0
     assert capsys.readouterr().out == "maps/scene.tif\n"
     with rasterio.open("maps/scene.tif") as dataset, rasterio.open("scene.tif") as scene:
-        assert (dataset.transform, dataset.crs, dataset.shape) == (scene.transform, scene.crs, scene.shape)
+        assert (dataset.transform, dataset.crs, dataset.shape) == (
+            scene.transform,
+            scene.crs,
+            scene.shape,
+        )
         assert dataset.nodata == 255 and dataset.tags()["CLASS_2"] == "water"
         assert dataset.colormap(1)[2][:3] == (0x3B, 0x7D, 0xD8)
     from rio_cogeo import cog_validate
 
     assert cog_validate("maps/scene.tif")[0]
-    assert sorted(p.name for p in Path("maps").iterdir()) == ["ground.parquet", "items.json", "scene.tif"]
+    assert sorted(p.name for p in Path("maps").iterdir()) == [
+        "ground.parquet",
+        "items.json",
+        "scene.tif",
+    ]
     import pystac
 
     [item] = json.loads(Path("maps/items.json").read_text())["features"]
@@ -132,7 +169,11 @@ def test_nodata_stays_nodata(here):
     made.write(here / "holes.tif", data, nodata=-9999)
     assert predict("--window", 32, scene="holes.tif") == 0
     got = read("maps/holes.tif")
-    assert (got[20:40, 10:30] == 255).all() and (got[60] == 255).all() and (got == 255).sum() == 20 * 20 + 80
+    assert (
+        (got[20:40, 10:30] == 255).all()
+        and (got[60] == 255).all()
+        and (got == 255).sum() == 20 * 20 + 80
+    )
 
 
 def test_an_all_nodata_raster_gives_an_all_nodata_map_and_a_warning(here, capsys):
@@ -153,7 +194,9 @@ def test_bands_are_found_by_name(here):
 def test_scale_and_offset_are_undone(here):
     with rasterio.open("scene.tif") as source:
         data = source.read()
-    with rasterio.open(made.write(here / "scaled.tif", (data.astype(np.int16) * 4 + 100)), "r+") as dataset:
+    with rasterio.open(
+        made.write(here / "scaled.tif", (data.astype(np.int16) * 4 + 100)), "r+"
+    ) as dataset:
         dataset.scales, dataset.offsets = (0.25, 0.25), (-25, -25)
     assert predict() == 0 and predict(scene="scaled.tif", out="s/") == 0
     assert (read() == read("s/scaled.tif")).mean() > 0.999
@@ -167,11 +210,17 @@ def test_out_of_fold_asks_the_member_that_never_saw_the_ground(here):
         xs, ys = source.transform * (cols + 0.5, rows + 0.5)
     folds = model.lattice.fold_at(xs, ys)
     for member, state in enumerate(model.weights()):
-        network = networks.build({k: model.head[k] for k in ("encoder", "head", "frames", "outputs")} | {"bands": 2})
+        network = networks.build(
+            {k: model.head[k] for k in ("encoder", "head", "frames", "outputs")} | {"bands": 2}
+        )
         network.load_state_dict(state)
         with rasterio.open("scene.tif") as source:
-            data = np.pad(source.read().astype(np.float32), ((0, 0), (32, 32), (32, 32)), mode="reflect")
-        batch = Batch(torch.from_numpy(data)[None, None], torch.ones(1, 1, *data.shape[1:], dtype=torch.bool))
+            data = np.pad(
+                source.read().astype(np.float32), ((0, 0), (32, 32), (32, 32)), mode="reflect"
+            )
+        batch = Batch(
+            torch.from_numpy(data)[None, None], torch.ones(1, 1, *data.shape[1:], dtype=torch.bool)
+        )
         with torch.no_grad():
             want = network.eval()(batch).argmax(1)[0, 32:-32, 32:-32].numpy()
         mine = folds == member
@@ -191,7 +240,9 @@ def test_many_inputs_paths_and_items_on_stdin(here, monkeypatch, capsys):
     assert predict(scene="-") == 0
     assert capsys.readouterr().out == "maps/b.tif\nmaps/scene.tif\n"
     assert (read("maps/b.tif") == read()).all()
-    assert predict("--ndjson", scene="maps/items.json", out="x/") == 1  # a map is no scene: bands are missing
+    assert (
+        predict("--ndjson", scene="maps/items.json", out="x/") == 1
+    )  # a map is no scene: bands are missing
     assert "band" in capsys.readouterr().err
 
 
@@ -207,7 +258,17 @@ def test_keep_going_maps_the_rest(here, capsys):
 
     rasterio.shutil.copy("scene.tif", "whole.tif", driver="COG")
     Path("torn.tif").write_bytes(Path("whole.tif").read_bytes()[:-2000])
-    words = ["predict", "torn.tif", "scene.tif", "--model", "model", "-o", "maps/", "--device", "cpu"]
+    words = [
+        "predict",
+        "torn.tif",
+        "scene.tif",
+        "--model",
+        "model",
+        "-o",
+        "maps/",
+        "--device",
+        "cpu",
+    ]
     assert run(words) == 1 and not Path("maps").exists()
     assert run([*words, "--keep-going"]) == 3
     said = capsys.readouterr()
@@ -229,7 +290,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(here, signum):
         "cli.main(sys.argv[1:])"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "predict", "big.tif", *words, "-o", "killed/"], stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, "-c", code, "predict", "big.tif", *words, "-o", "killed/"],
+        stderr=subprocess.DEVNULL,
+        env=environment,
     )
     marks = here / ".killed.part/big.done"
     until = time.monotonic() + 60
@@ -243,7 +306,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(here, signum):
     plain = registry.load("tasks", "segment").Segment.decode
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            registry.load("tasks", "segment").Segment, "decode", lambda self, s: (computed.append(len(s)), plain(self, s))[1]
+            registry.load("tasks", "segment").Segment,
+            "decode",
+            lambda self, s: (computed.append(len(s)), plain(self, s))[1],
         )
         assert run(["predict", "big.tif", *words, "-o", "killed/"]) == 0
     assert sum(computed) <= len(done) - sum(done) + 2  # what was on disk is not computed again

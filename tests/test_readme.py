@@ -27,7 +27,9 @@ def test_the_readme_has_the_two_commands_and_the_makefile_has_their_targets():
 def test_the_readmes_shell_blocks_run_one_after_the_other(tmp_path):
     here = tmp_path / "landcover"
     shutil.copytree(
-        ROOT / "examples/landcover", here, ignore=shutil.ignore_patterns("scenes", "tiles", "model", "map*", "*.json", ".*")
+        ROOT / "examples/landcover",
+        here,
+        ignore=shutil.ignore_patterns("scenes", "tiles", "model", "map*", "*.json", ".*"),
     )
     shutil.rmtree(here / "data")
     shutil.copytree(ROOT / "examples/landcover/data", here / "data")
@@ -35,7 +37,13 @@ def test_the_readmes_shell_blocks_run_one_after_the_other(tmp_path):
     assert len(found) >= 3
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for block in found:
-        got = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=here, env=environment, capture_output=True, text=True)
+        got = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=here,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert got.returncode == 0, block + got.stderr
     for made in ("scores.json", "report.html", "map.png", "maps/olinda.tif"):
         assert (here / made).stat().st_size > 1000

@@ -37,7 +37,10 @@ def test_tiles_are_the_scene_pixel_for_pixel(scene, capsys):
         padded = np.pad(source.read(), ((0, 0), (0, 32), (0, 32)))
     seen = np.zeros(padded.shape[1:], int)
     for i, row in tiles.index.iterrows():
-        here = slice(row.window_row, row.window_row + 32), slice(row.window_col, row.window_col + 32)
+        here = (
+            slice(row.window_row, row.window_row + 32),
+            slice(row.window_col, row.window_col + 32),
+        )
         [image], [[valid]] = tiles.take("images", [i]), tiles.take("valid", [i])
         assert (image[0][:, valid] == padded[(slice(None), *here)][:, valid]).all()
         seen[here] += valid
@@ -50,8 +53,27 @@ def test_tiles_are_the_scene_pixel_for_pixel(scene, capsys):
 def test_labels_in_another_crs_fall_on_the_same_pixels(scene):
     made.polygons("other.gpkg", scene[2], crs="EPSG:4326")
     assert labelled("--size", 96) == 0
-    assert run(["tile", "scene.tif", "--labels", "other.gpkg", "--label-column", "class", "--size", "96", "-o", "b/"]) == 0
-    ours, theirs = read_tileset("tiles").take("labels", [0])[0], read_tileset("b").take("labels", [0])[0]
+    assert (
+        run(
+            [
+                "tile",
+                "scene.tif",
+                "--labels",
+                "other.gpkg",
+                "--label-column",
+                "class",
+                "--size",
+                "96",
+                "-o",
+                "b/",
+            ]
+        )
+        == 0
+    )
+    ours, theirs = (
+        read_tileset("tiles").take("labels", [0])[0],
+        read_tileset("b").take("labels", [0])[0],
+    )
     assert (ours[:96, :80] == scene[2]).all()
     assert (ours == theirs).mean() > 0.998  # a vertex may move a pixel by rounding
     assert [c.name for c in read_tileset("tiles").classes] == list(made.NAMES)
@@ -71,9 +93,27 @@ def test_class_raster_on_another_grid_and_its_nodata(scene, tmp_path):
 
 def test_points_label_the_pixel_that_holds_them(scene):
     x, y = 500_000 + 10 * np.array([3.2, 40.9]), 5_000_000 - 10 * np.array([7.5, 80.1])
-    table = geopandas.GeoDataFrame({"class": ["a", "b"]}, geometry=geopandas.points_from_xy(x, y), crs=32633)
+    table = geopandas.GeoDataFrame(
+        {"class": ["a", "b"]}, geometry=geopandas.points_from_xy(x, y), crs=32633
+    )
     table.to_file("points.gpkg")
-    assert run(["tile", "scene.tif", "--labels", "points.gpkg", "--label-column", "class", "--size", "96", "-o", "t"]) == 0
+    assert (
+        run(
+            [
+                "tile",
+                "scene.tif",
+                "--labels",
+                "points.gpkg",
+                "--label-column",
+                "class",
+                "--size",
+                "96",
+                "-o",
+                "t",
+            ]
+        )
+        == 0
+    )
     got = read_tileset("t").take("labels", [0])[0]
     assert got[7, 3] == 0 and got[80, 40] == 1 and (got != 255).sum() == 2
 
@@ -98,7 +138,10 @@ def test_folds_keep_their_distance(scene):
     folds = np.full((120, 120), 99)
     near = np.zeros((120, 120), int)
     for i, row in tiles.index.iterrows():
-        here = slice(row.window_row, row.window_row + 40), slice(row.window_col, row.window_col + 40)
+        here = (
+            slice(row.window_row, row.window_row + 40),
+            slice(row.window_col, row.window_col + 40),
+        )
         folds[here], near[here] = tiles.take("folds", [i])[0], tiles.take("near", [i])[0]
     folds, near = folds[:96, :80], near[:96, :80]
     assert set(np.unique(folds)) == {0, 1, 2, 3}
@@ -106,7 +149,10 @@ def test_folds_keep_their_distance(scene):
         may = (near >> fold & 1) == 0
         rows, cols = np.nonzero(folds == fold)
         for r, c in zip(*np.nonzero(may), strict=True):  # brute force: no held pixel within 3 px
-            assert max(abs(rows - r).min(), 0) >= 0 and np.maximum(abs(rows - r), abs(cols - c)).min() >= 3
+            assert (
+                max(abs(rows - r).min(), 0) >= 0
+                and np.maximum(abs(rows - r), abs(cols - c)).min() >= 3
+            )
         lost = ~may & (folds != fold)
         for r, c in list(zip(*np.nonzero(lost), strict=True))[::17]:
             assert np.maximum(abs(rows - r), abs(cols - c)).min() <= 4
@@ -117,7 +163,27 @@ def test_the_same_bytes_whatever_the_number_of_workers(scene, monkeypatch):
     assert labelled("--size", 16, "--split", "blocks:4", "-j", 1) == 0
     one = made.content(scene[0].parent / "tiles")
     assert len(one) > 20
-    assert run(["tile", "scene.tif", "--labels", "labels.gpkg", "--label-column", "class", "--size", "16", "--split", "blocks:4", "-j", "4", "-o", "four/"]) == 0
+    assert (
+        run(
+            [
+                "tile",
+                "scene.tif",
+                "--labels",
+                "labels.gpkg",
+                "--label-column",
+                "class",
+                "--size",
+                "16",
+                "--split",
+                "blocks:4",
+                "-j",
+                "4",
+                "-o",
+                "four/",
+            ]
+        )
+        == 0
+    )
     assert made.content(scene[0].parent / "four") == one
 
 
@@ -146,7 +212,11 @@ def test_ndjson_names_the_array_of_every_tile(scene, capsys):
 def test_opens_in_duckdb(scene):
     duckdb = pytest.importorskip("duckdb")
     assert labelled("--size", 48) == 0
-    total = duckdb.connect().execute("select sum(list_sum(counts)) from 'tiles/index.parquet'").fetchone()[0]
+    total = (
+        duckdb.connect()
+        .execute("select sum(list_sum(counts)) from 'tiles/index.parquet'")
+        .fetchone()[0]
+    )
     assert total == 96 * 80
 
 
@@ -199,12 +269,20 @@ def test_scene_without_crs(tmp_path, monkeypatch, capsys):
     [
         (["--label-column", "kind"], 1, ["labels.gpkg", "no column 'kind'", "class"]),
         ([], 1, ["labels.gpkg", "--label-column", "class"]),
-        (["--label-column", "class", "--bands", "red,swir"], 1, ["scene.tif", "no band swir", "red, nir"]),
+        (
+            ["--label-column", "class", "--bands", "red,swir"],
+            1,
+            ["scene.tif", "no band swir", "red, nir"],
+        ),
         (["--label-column", "class", "--split", "blocks"], 2, ["--split", "blocks:8"]),
         (["--label-column", "class", "--folds", "5"], 2, ["--split"]),
         (["--label-column", "class", "--split", "blocks:8", "--buffer", "9"], 2, ["--buffer"]),
         (["--label-column", "class", "--sampler", "gird"], 2, ["gird", "grid"]),
-        (["--label-column", "class", "--size", "200", "--sampler", "grid:edge=drop"], 4, ["--size"]),
+        (
+            ["--label-column", "class", "--size", "200", "--sampler", "grid:edge=drop"],
+            4,
+            ["--size"],
+        ),
     ],
 )
 def test_bad_arguments_are_one_line(scene, capsys, options, status, words):
@@ -222,7 +300,20 @@ def test_labels_beside_the_scene(scene, capsys, tmp_path):
 def test_an_empty_split_is_said(scene, capsys):
     table = geopandas.read_file("labels.gpkg")
     table.clip(shapely.box(500_000, 4_999_900, 500_100, 5_000_000)).to_file("few.gpkg")
-    status = run(["tile", "scene.tif", "--labels", "few.gpkg", "--label-column", "class", "--split", "blocks:4", "-o", "t"])
+    status = run(
+        [
+            "tile",
+            "scene.tif",
+            "--labels",
+            "few.gpkg",
+            "--label-column",
+            "class",
+            "--split",
+            "blocks:4",
+            "-o",
+            "t",
+        ]
+    )
     assert status == bad(capsys, 1, "no labelled pixel")
 
 
@@ -234,14 +325,18 @@ def test_all_nodata_scene(tmp_path, monkeypatch, capsys):
 
 def test_scenes_that_do_not_mix(scene, capsys, tmp_path):
     def with_other(name, **profile):
-        with rasterio.open(made.write(tmp_path / name, made.image(scene[2]), **profile), "r+") as other:
+        with rasterio.open(
+            made.write(tmp_path / name, made.image(scene[2]), **profile), "r+"
+        ) as other:
             if not profile:
                 other.scales, other.offsets = (0.1, 0.1), (-1, -1)
         return run(["tile", "scene.tif", name, "-o", "t/"])
 
     assert with_other("offset.tif") == bad(capsys, 1, "offset.tif", "do not mix")
     assert with_other("coarse.tif", res=30) == bad(capsys, 1, "coarse.tif", "30", "resolution")
-    assert with_other("names.tif", names=("red", "green")) == bad(capsys, 1, "names.tif", "no band nir")
+    assert with_other("names.tif", names=("red", "green")) == bad(
+        capsys, 1, "names.tif", "no band nir"
+    )
 
 
 def test_bands_in_another_order_are_put_right(scene, tmp_path):
@@ -256,4 +351,6 @@ def test_rotated_and_gcp_rasters_are_refused_in_words(tmp_path, capsys):
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent")
     for name, word in [("au-3577-rotated.tif", "rotated"), ("au-gcp.tif", "control points")]:
-        assert run(["tile", str(folder / name), "-o", str(tmp_path / "t")]) == bad(capsys, 1, name, word, "gdalwarp")
+        assert run(["tile", str(folder / name), "-o", str(tmp_path / "t")]) == bad(
+            capsys, 1, name, word, "gdalwarp"
+        )

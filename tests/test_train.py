@@ -33,7 +33,16 @@ SMALL = ["--encoder", "unet:width=4,depth=1", "--batch", "4", "--device", "cpu"]
 def tiles(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made.scene(tmp_path)
-    cut = ["--labels", "labels.gpkg", "--label-column", "class", "--size", "32", "--split", "blocks:4"]
+    cut = [
+        "--labels",
+        "labels.gpkg",
+        "--label-column",
+        "class",
+        "--size",
+        "32",
+        "--split",
+        "blocks:4",
+    ]
     assert run(["tile", "scene.tif", *cut, "--buffer", "2", "-o", "tiles/"]) == 0
     return tmp_path
 
@@ -56,7 +65,9 @@ class Fixed(torch.nn.Module):
 
     def __init__(self, shape, seed=0):
         super().__init__()
-        self.logits = torch.nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+        self.logits = torch.nn.Parameter(
+            torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        )
 
     def forward(self, batch):
         return self.logits
@@ -83,7 +94,9 @@ def test_dice_against_its_formula_per_class():
     assert loss == pytest.approx(1 - np.mean(scores), rel=1e-5)
 
 
-@pytest.mark.parametrize("spec", registry.names("objectives") + ["cross-entropy+dice", "cross-entropy:smoothing=0.1"])
+@pytest.mark.parametrize(
+    "spec", registry.names("objectives") + ["cross-entropy+dice", "cross-entropy:smoothing=0.1"]
+)
 def test_every_objective_ignores_what_weighs_nothing_and_has_gradients(spec):
     objective, model, one = networks.objective(spec), Fixed((2, 4, 16, 16)), batch()
     loss = objective(model, one, 0)["loss"]
@@ -100,7 +113,9 @@ def test_cross_entropy_of_parts_adds_up_to_the_whole():
     whole = objective(model, one, 0)["loss"].item()
     halves = 0.0
     for s in (slice(0, 1), slice(1, 4)):
-        part = Batch(one.images[s], one.valid[s], target=one.target[s], weight=one.weight[s], total=one.total)
+        part = Batch(
+            one.images[s], one.valid[s], target=one.target[s], weight=one.weight[s], total=one.total
+        )
         halves += objective(lambda _, s=s: model.logits[s], part, 0)["loss"].item()
     assert halves == pytest.approx(whole, rel=1e-5)
 
@@ -123,7 +138,9 @@ def test_any_encoder_takes_any_head(encoder, head):
 
 
 def test_normalisation_is_inside_and_invalid_pixels_do_not_bleed():
-    network = networks.build({"encoder": "unet:width=4,depth=1", "head": "unet", "bands": 3, "frames": 1, "outputs": 2}).eval()
+    network = networks.build(
+        {"encoder": "unet:width=4,depth=1", "head": "unet", "bands": 3, "frames": 1, "outputs": 2}
+    ).eval()
     one = batch(size=32)
     plain = network(one)
     network.mean.fill_(7.0), network.std.fill_(3.0)
@@ -136,11 +153,21 @@ def test_normalisation_is_inside_and_invalid_pixels_do_not_bleed():
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_receptive_field_is_what_a_perturbation_reaches(depth):
     torch.manual_seed(0)
-    network = networks.build({"encoder": f"unet:width=3,depth={depth}", "head": "unet", "bands": 2, "frames": 1, "outputs": 2})
+    network = networks.build(
+        {
+            "encoder": f"unet:width=3,depth={depth}",
+            "head": "unet",
+            "bands": 2,
+            "frames": 1,
+            "outputs": 2,
+        }
+    )
     halo = reach(network, 1)
     network = network.double().eval()
     size, worst = 8 * 2 * halo // 4 // 8 * 8 + 64, 0
-    base = torch.randn(1, 1, 2, size, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    base = torch.randn(
+        1, 1, 2, size, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     valid = torch.ones(1, 1, size, 16, dtype=torch.bool)
     with torch.no_grad():
         plain = network(Batch(base, valid))
@@ -166,7 +193,13 @@ def test_a_network_that_sees_everything_has_no_receptive_field(tmp_path):
         '"""As it is."""\nfrom torch import nn\n\ndef build(channels, outputs):\n'
         "    class Head(nn.Module):\n        def forward(self, maps):\n            return maps[0]\n    return Head()\n"
     )
-    spec = {"encoder": str(tmp_path / "all_seeing.py"), "head": str(tmp_path / "plain.py"), "bands": 2, "frames": 1, "outputs": 2}
+    spec = {
+        "encoder": str(tmp_path / "all_seeing.py"),
+        "head": str(tmp_path / "plain.py"),
+        "bands": 2,
+        "frames": 1,
+        "outputs": 2,
+    }
     assert reach(networks.build(spec), 1) is None
 
 
@@ -179,7 +212,13 @@ def test_the_eight_symmetries_are_eight_and_undone():
 
 def test_augmentation_moves_labels_with_pixels():
     one = batch(8)
-    marked = Batch(one.target[:, None, None].float(), one.valid, target=one.target, weight=one.weight, total=1.0)
+    marked = Batch(
+        one.target[:, None, None].float(),
+        one.valid,
+        target=one.target,
+        weight=one.weight,
+        total=1.0,
+    )
     turned = dihedral(marked, torch.Generator().manual_seed(3))
     assert (turned.images[:, 0, 0].long() == turned.target).all()
     assert not (turned.target == one.target).all()
@@ -204,7 +243,13 @@ def test_fit_finds_the_least_squares_solution(tmp_path):
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(1, 1, 3, 16, 16)), np.array([1.0, -2.0, 0.5])
     y = torch.from_numpy(np.einsum("btchw,c->bhw", x, w)).float()
-    one = Batch(torch.from_numpy(x).float(), torch.ones(1, 1, 16, 16, dtype=torch.bool), target=torch.zeros(1, 16, 16).long(), weight=torch.ones(1, 16, 16), total=256.0)
+    one = Batch(
+        torch.from_numpy(x).float(),
+        torch.ones(1, 1, 16, 16, dtype=torch.bool),
+        target=torch.zeros(1, 16, 16).long(),
+        weight=torch.ones(1, 16, 16),
+        total=256.0,
+    )
 
     class Linear(torch.nn.Module):
         def __init__(self):
@@ -220,7 +265,18 @@ def test_fit_finds_the_least_squares_solution(tmp_path):
 
     model = Linear()
     recipe = Recipe(epochs=400, lr=0.05, weight_decay=0.0, augment="none", clip=1e9)
-    fit(model, Squares(), lambda _: iter([[one]]), 1, None, recipe, pick("cpu"), tmp_path, lambda _: None, lambda: None)
+    fit(
+        model,
+        Squares(),
+        lambda _: iter([[one]]),
+        1,
+        None,
+        recipe,
+        pick("cpu"),
+        tmp_path,
+        lambda _: None,
+        lambda: None,
+    )
     assert model.w.detach().numpy() == pytest.approx(w, abs=1e-3)
 
 
@@ -250,8 +306,14 @@ def test_model_folder_says_what_it_is(tiles, capsys):
     assert train("--epochs", 2) == 0
     assert capsys.readouterr().out == "model/model.json\n"
     model = read_model("model")
-    assert [b.name for b in model.bands] == ["red", "nir"] and [c.name for c in model.classes] == list(made.NAMES)
-    assert model.head["halo"] == 10 and model.head["stride"] == 2 and model.head["gsd_m"] == pytest.approx(10, rel=1e-3)
+    assert [b.name for b in model.bands] == ["red", "nir"] and [
+        c.name for c in model.classes
+    ] == list(made.NAMES)
+    assert (
+        model.head["halo"] == 10
+        and model.head["stride"] == 2
+        and model.head["gsd_m"] == pytest.approx(10, rel=1e-3)
+    )
     rows = [json.loads(line) for line in Path("model/history.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2] and all(0 <= row["miou"] <= 1 for row in rows)
     import geopandas
@@ -309,7 +371,18 @@ def test_a_deadline_saves_and_says_later(tiles, capsys):
 
 
 def test_folds_make_an_ensemble(tiles):
-    cut = ["--labels", "labels.gpkg", "--label-column", "class", "--size", "32", "--split", "blocks:4", "--folds", "3"]
+    cut = [
+        "--labels",
+        "labels.gpkg",
+        "--label-column",
+        "class",
+        "--size",
+        "32",
+        "--split",
+        "blocks:4",
+        "--folds",
+        "3",
+    ]
     assert run(["tile", "scene.tif", *cut, "--buffer", "2", "-o", "tiles/"]) == 0
     assert train("--epochs", 1) == 0
     model = read_model("model")
@@ -341,7 +414,21 @@ def test_one_class_only(tiles, capsys):
 
     table = geopandas.read_file("labels.gpkg")
     table[table["class"] == "water"].to_file("water.gpkg")
-    assert run(["tile", "scene.tif", "--labels", "water.gpkg", "--label-column", "class", "-o", "tiles/"]) == 0
+    assert (
+        run(
+            [
+                "tile",
+                "scene.tif",
+                "--labels",
+                "water.gpkg",
+                "--label-column",
+                "class",
+                "-o",
+                "tiles/",
+            ]
+        )
+        == 0
+    )
     assert train() == 1
     assert "one class only (water)" in capsys.readouterr().err
 
@@ -358,3 +445,42 @@ def test_no_tiles_at_all(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["train", "nowhere/", "-o", "m/"]) == 1
     assert "nowhere/" in capsys.readouterr().err
+
+
+OWN = '''"""One convolution."""
+from torch import nn
+
+
+class Encoder(nn.Module):
+    def __init__(self, bands, width):
+        super().__init__()
+        self.channels, self.strides, self.conv = [width], [1], nn.Conv2d(bands, width, 3, padding=1)
+
+    def forward(self, x):
+        return [self.conv(x)]
+
+
+def build(in_channels, *, width: int = 4):
+    """Build it."""
+    return Encoder(in_channels, width)
+'''
+
+
+def test_a_part_of_ones_own_travels_in_the_model_and_runs_only_when_trusted(tiles, capsys):
+    (tiles / "mine.py").write_text(OWN)
+    words = ["train", "tiles/", "--encoder", "./mine.py:width=6", "--epochs", "1", "--device", "cpu", "-o", "model/"]
+    assert run(words) == 0
+    model = read_model("model")
+    assert model.head["encoder"] == "parts/mine.py:width=6" and model.head["halo"] == 1
+    stamp = (tiles / "model/model.json").read_bytes()
+    (tiles / "elsewhere").mkdir()
+    (tiles / "mine.py").rename(tiles / "elsewhere/mine.py")
+    again = [w.replace("./mine.py", "elsewhere/mine.py") for w in words]
+    assert run(again) == 0 and (tiles / "model/model.json").read_bytes() == stamp  # the same code: up to date
+    capsys.readouterr()
+    mapped = ["predict", "scene.tif", "--model", "model", "--device", "cpu", "-o", "maps/"]
+    assert run(mapped) == 1
+    assert "--trust-code" in capsys.readouterr().err
+    assert run([*mapped, "--trust-code"]) == 0
+    (tiles / "elsewhere/mine.py").write_text(OWN + "\n# changed\n")
+    assert run(again) == 0 and (tiles / "model/model.json").read_bytes() != stamp

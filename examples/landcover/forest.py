@@ -56,7 +56,9 @@ def main(scenes: str, tiles: str, forest_path: str, majority_path: str) -> None:
     names = {f"CLASS_{c['id']}": c["name"] for c in head["layers"][0]["classes"]}
     profile = {k: profile[k] for k in ("crs", "transform", "width", "height")}
     for path, ids in zip(paths, (forest, majority), strict=True):
-        with rasterio.open(path, "w", driver="GTiff", count=1, dtype="uint8", nodata=255, **profile) as out:
+        with rasterio.open(
+            path, "w", driver="GTiff", count=1, dtype="uint8", nodata=255, **profile
+        ) as out:
             out.write(ids, 1)
             out.update_tags(TILES=made_of, **names)
 

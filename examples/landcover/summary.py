@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
-ROWS = {"U-Net": "scores.json", "random forest on pixels": "forest.json", "commonest class": "majority.json"}
+ROWS = {
+    "U-Net": "scores.json",
+    "random forest on pixels": "forest.json",
+    "commonest class": "majority.json",
+}
 
 print("\nAgreement with the check points; each was mapped by a network that never saw its ground.")
 print(f"{'':26}{'accuracy':>9}  {'95 % interval':15}{'mIoU':>6}  {'95 % interval':15}{'points':>6}")

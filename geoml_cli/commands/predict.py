@@ -16,10 +16,19 @@ def command(
     manners: Manners,
     out_of_fold: Annotated[
         bool,
-        typer.Option("--out-of-fold", help="Map each block of ground by the network that never saw it."),
+        typer.Option(
+            "--out-of-fold", help="Map each block of ground by the network that never saw it."
+        ),
     ] = False,
-    window: Annotated[int, typer.Option(min=16, metavar="PX", help="Largest block computed at a time.")] = 512,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Windows on the device at a time.")] = 4,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run parts that the model folder carries as code.")
+    ] = False,
+    window: Annotated[
+        int, typer.Option(min=16, metavar="PX", help="Largest block computed at a time.")
+    ] = 512,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Windows on the device at a time.")
+    ] = 4,
     precision: Annotated[
         Literal["auto", "32", "bf16"], typer.Option(help="Of forward passes; auto is bf16 on CUDA.")
     ] = "auto",
@@ -42,6 +51,7 @@ def command(
         out,
         model=model,
         out_of_fold=out_of_fold,
+        trust_code=trust_code,
         window=window,
         batch=batch,
         precision=precision,

@@ -21,21 +21,27 @@ def command(
         Optional[str], typer.Option(metavar="NAME", help="Layer of the label file.")
     ] = None,
     all_touched: Annotated[
-        bool, typer.Option("--all-touched", help="Burn every pixel a shape touches, not centres only.")
+        bool,
+        typer.Option("--all-touched", help="Burn every pixel a shape touches, not centres only."),
     ] = False,
     bands: Annotated[
         Optional[str], typer.Option(metavar="A,B,...", help="Bands by name or common name.")
     ] = None,
-    size: Annotated[int, typer.Option(min=1, metavar="PX", help="Height and width of a tile.")] = 128,
+    size: Annotated[
+        int, typer.Option(min=1, metavar="PX", help="Height and width of a tile.")
+    ] = 128,
     stride: Annotated[
-        Optional[int], typer.Option(min=1, metavar="PX", help="Step between tiles; as --size if not given.")
+        Optional[int],
+        typer.Option(min=1, metavar="PX", help="Step between tiles; as --size if not given."),
     ] = None,
     sampler: Annotated[str, typer.Option(metavar="NAME", help="How tiles are laid out.")] = "grid",
     split: Annotated[
-        str, typer.Option(metavar="SPLIT", help="blocks:N deals N x N blocks of ground out; or none.")
+        str,
+        typer.Option(metavar="SPLIT", help="blocks:N deals N x N blocks of ground out; or none."),
     ] = "none",
     folds: Annotated[
-        int, typer.Option(min=0, metavar="K", help="Deal the blocks into K folds for cross-validation.")
+        int,
+        typer.Option(min=0, metavar="K", help="Deal the blocks into K folds for cross-validation."),
     ] = 0,
     buffer: Annotated[
         int, typer.Option(min=0, metavar="PX", help="Width along other folds that must not train.")
@@ -44,7 +50,10 @@ def command(
         float, typer.Option(min=0, max=1, help="Drop tiles with a smaller share of valid pixels.")
     ] = 0.0,
     min_labelled: Annotated[
-        Optional[int], typer.Option(min=0, metavar="PX", help="Drop tiles with fewer labelled pixels; 1 with --labels.")
+        Optional[int],
+        typer.Option(
+            min=0, metavar="PX", help="Drop tiles with fewer labelled pixels; 1 with --labels."
+        ),
     ] = None,
     seed: options.Seed = 0,
 ) -> None:

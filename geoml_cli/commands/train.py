@@ -14,25 +14,39 @@ def command(
     out: options.Out,
     manners: Manners,
     task: Annotated[str, typer.Option(metavar="NAME", help="What is learnt.")] = "segment",
-    encoder: Annotated[str, typer.Option(metavar="NAME", help="Encoder, with options: unet:width=32.")] = "unet",
-    head: Annotated[Optional[str], typer.Option(metavar="NAME", help="Head; the task's own if not given.")] = None,
+    encoder: Annotated[
+        str, typer.Option(metavar="NAME", help="Encoder, with options: unet:width=32.")
+    ] = "unet",
+    head: Annotated[
+        Optional[str], typer.Option(metavar="NAME", help="Head; the task's own if not given.")
+    ] = None,
     objective: Annotated[
         Optional[str], typer.Option(metavar="NAME", help="Objective, or several joined by +.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training tiles.")] = 60,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Tiles a step.")] = 8,
     micro_batch: Annotated[
-        Optional[int], typer.Option(min=1, metavar="N", help="Tiles on the device at a time; as --batch if not given.")
+        Optional[int],
+        typer.Option(
+            min=1, metavar="N", help="Tiles on the device at a time; as --batch if not given."
+        ),
     ] = None,
     lr: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(min=0, help="Of AdamW; biases and norms are spared.")] = 0.05,
+    weight_decay: Annotated[
+        float, typer.Option(min=0, help="Of AdamW; biases and norms are spared.")
+    ] = 0.05,
     patience: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Epochs without a better validation score; 0 never stops.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Epochs without a better validation score; 0 never stops."
+        ),
     ] = 20,
     class_weights: Annotated[
         Literal["none", "sqrt", "balanced"], typer.Option(help="Weigh rare classes up.")
     ] = "sqrt",
-    augment: Annotated[Literal["dihedral", "none"], typer.Option(help="Turn and flip tiles.")] = "dihedral",
+    augment: Annotated[
+        Literal["dihedral", "none"], typer.Option(help="Turn and flip tiles.")
+    ] = "dihedral",
     precision: Annotated[
         Literal["auto", "32", "bf16"], typer.Option(help="Of forward passes; auto is bf16 on CUDA.")
     ] = "auto",

@@ -1,6 +1,7 @@
 """Augmentation on the device that keeps the physics: the eight symmetries of the square."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ def dihedral(batch: Batch, generator: torch.Generator) -> Batch:
     count = batch.images.shape[0]
     ks = torch.randint(8, (count,), generator=generator).tolist()
     names = ("images", "valid", "target", "weight")
-    turned = {
+    turned: dict[str, Any] = {
         name: torch.stack([turn(value[i], k) for i, k in enumerate(ks)])
         for name in names
         if (value := getattr(batch, name)) is not None

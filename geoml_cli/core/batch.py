@@ -1,6 +1,7 @@
 """What travels into a model."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
             if isinstance(value, torch.Tensor)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from geoml_cli.errors import GeomlError
 
@@ -24,7 +25,7 @@ class Device:
         return torch.autocast(self.torch.type, torch.bfloat16)
 
     @property
-    def memory_format(self) -> torch.memory_format:
+    def memory_format(self) -> Any:
         """Layout of images and weights: channels last where convolutions are faster so."""
         return torch.channels_last if self.torch.type == "cuda" else torch.contiguous_format
 
@@ -49,13 +50,21 @@ class Device:
 def pick(name: str, precision: str = "auto") -> Device:
     """Open `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; one that is named and missing is an error."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     try:
         device = torch.device(name)
     except RuntimeError:
         raise GeomlError(f"--device {name}: write auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise GeomlError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices here")
+        raise GeomlError(
+            f"--device {name}: there are {torch.cuda.device_count()} CUDA devices here"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise GeomlError("--device mps: there is none here")
     if precision == "auto":
@@ -65,3 +74,8 @@ def pick(name: str, precision: str = "auto") -> Device:
         torch.backends.cudnn.benchmark = False  # a choice by timing would change bytes
         torch.backends.cudnn.deterministic = True
     return Device(device, precision)
+
+
+def place(module: nn.Module, device: Device) -> nn.Module:
+    """Move a module to a device, in the layout that is fast there."""
+    return module.to(device.torch, memory_format=device.memory_format)  # type: ignore[call-overload]

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from geoml_cli.core.batch import Batch
-from geoml_cli.core.device import Device
+from geoml_cli.core.device import Device, place
 from geoml_cli.core.network import Network
 from geoml_cli.geo.grid import Window
 
@@ -59,7 +60,7 @@ class Mapper:
     """Networks of an ensemble, ready to turn windows into class ids."""
 
     def __init__(self, networks: Sequence[Network], task: Any, device: Device) -> None:
-        self.networks = [n.eval().to(device.torch, memory_format=device.memory_format) for n in networks]
+        self.networks = [place(n.eval(), device) for n in networks]
         self.task, self.device = task, device
 
     @torch.inference_mode()
@@ -82,7 +83,7 @@ class Mapper:
             out[folds == member] = ids[folds == member]
         return out
 
-    def _spread(self, network: Network, batch: Batch, inner: tuple[slice, slice]) -> torch.Tensor:
+    def _spread(self, network: nn.Module, batch: Batch, inner: tuple[slice, slice]) -> torch.Tensor:
         with self.device.autocast():
             outputs = network(batch)
         return self.task.spread(outputs[(..., *inner)].float())

@@ -14,7 +14,7 @@ from torch import nn
 
 from geoml_cli.core.augment import dihedral
 from geoml_cli.core.batch import Batch
-from geoml_cli.core.device import Device
+from geoml_cli.core.device import Device, place
 from geoml_cli.errors import GeomlError
 
 log = logging.getLogger("geoml")
@@ -72,11 +72,11 @@ def fit(
     epoch follows from its number, so a run taken up again from `saved` ends with the same
     weights. `score` gives numbers with the key `watch`, larger is better.
     """
-    model.to(device.torch, memory_format=device.memory_format)
+    place(model, device)
     optimizer = torch.optim.AdamW(groups(model, recipe.weight_decay), lr=recipe.lr)
     progress = take_up(saved, model, objective, optimizer)
-    for row in progress.history:
-        note(row)
+    for old in progress.history:
+        note(old)
     steps = recipe.epochs * steps_an_epoch
     best = {k: v.clone() for k, v in model.state_dict().items()}
     if progress.best_epoch >= 0:
@@ -105,7 +105,9 @@ def fit(
             losses.append(loss)
             progress.step += 1
             if not math.isfinite(loss):
-                raise GeomlError(f"the loss is {loss} at step {progress.step}; lower --lr, or look for wild values in the bands")
+                raise GeomlError(
+                    f"the loss is {loss} at step {progress.step}; lower --lr, or look for wild values in the bands"
+                )
         progress.epoch += 1
 
         row: dict[str, Any] = {"epoch": progress.epoch, "loss": sum(losses) / max(1, len(losses))}
@@ -189,6 +191,8 @@ def take_up(
     for key, value in kinds["optimizer"].items():
         i, _, name = key.partition(".")
         moments.setdefault(int(i), {})[name] = value
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
     log.info("going on from epoch %d", state["epoch"])
     return Progress(**state)

@@ -13,6 +13,9 @@ from geoml_cli.core.batch import Batch
 class Network(nn.Module):
     """Normalise, fold time, encode, decode; outputs (B, K, H, W)."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, encoder: nn.Module, head: nn.Module, bands: int) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
@@ -22,7 +25,7 @@ class Network(nn.Module):
     @property
     def stride(self) -> int:
         """Pixels between the coarsest features: windows lie on this lattice."""
-        return int(max(self.encoder.strides))
+        return int(max(self.encoder.strides))  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Outputs (B, K, H, W); what is not valid enters as the mean."""
@@ -56,7 +59,8 @@ class _Once:
     """A model that remembers its answer to the one batch of this step."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._model, self._answer = model, None
+        self._model = model
+        self._answer: torch.Tensor | None = None
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         if self._answer is None:

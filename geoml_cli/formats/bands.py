@@ -37,7 +37,7 @@ class Band:
     def to_stac(self, dtype: str) -> dict[str, Any]:
         """As an entry of STAC 1.1 `bands`."""
         plain = self.to_dict()
-        words = {"name": self.name, "data_type": dtype}
+        words: dict[str, Any] = {"name": self.name, "data_type": dtype}
         words |= {k: plain[k] for k in ("unit", "nodata") if k in plain}
         if self.common_name:
             words["eo:common_name"] = self.common_name

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError  # what rasterio.shutil lets through
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy as translate
 
@@ -49,9 +50,7 @@ class Layout:
     @property
     def nbytes(self) -> int:
         """Bytes of the raw file."""
-        return (
-            len(self.bands) * self.grid.height * self.grid.width * np.dtype(self.dtype).itemsize
-        )
+        return len(self.bands) * self.grid.height * self.grid.width * np.dtype(self.dtype).itemsize
 
 
 class Journal:
@@ -97,7 +96,9 @@ class Journal:
                 continue
             for row in range(window.height):
                 _write_all(
-                    self._raw, memoryview(data[band, row]).cast("B"), start + row * grid.width * size
+                    self._raw,
+                    memoryview(data[band, row]).cast("B"),
+                    start + row * grid.width * size,
                 )
         self._pending.append(index)
 
@@ -135,6 +136,12 @@ class Journal:
         self.marks.unlink()
 
 
+def drop_journal(folder: Path, name: str) -> None:
+    """Forget a raster that will not be finished."""
+    for suffix in ("raw", "done"):
+        (folder / f"{name}.{suffix}").unlink(missing_ok=True)
+
+
 def _write_all(handle: int, view: memoryview, start: int) -> None:
     while view:
         n = os.pwrite(handle, view, start)
@@ -161,11 +168,13 @@ def write_cog(
             # COG's overviews go through temporary files beside the target: raw data again at most
             with rasterio.Env(GDAL_PAM_ENABLED="NO"):
                 translate(str(vrt), str(temporary), driver="COG", **how)
-                with rasterio.open(temporary) as dataset:  # a disk that filled up leaves a torn file
-                    dataset.read(1, window=((dataset.height - 1, dataset.height), (0, dataset.width)))
-    except RasterioError as error:
+                with rasterio.open(temporary) as dataset:  # a full disk leaves a torn file
+                    last = (dataset.height - 1, dataset.height), (0, dataset.width)
+                    dataset.read(1, window=last)
+    except (RasterioError, CPLE_BaseError) as error:
         free = os.statvfs(path.parent)
-        if free.f_bavail * free.f_frsize < 2 * layout.nbytes:  # pixels and overviews, at their worst
+        room = 2 * layout.nbytes  # for pixels and overviews, at their worst
+        if free.f_bavail * free.f_frsize < room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         raise GeomlError(f"{path}: could not be written ({error.__cause__ or error})") from None
     finally:

@@ -91,5 +91,7 @@ def locked(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # under the lock: a waiter sees the unlinked file and opens anew
+        path.unlink(
+            missing_ok=True
+        )  # under the lock: a waiter sees the unlinked file and opens anew
         lock.release()

@@ -25,7 +25,8 @@ def digest_file(path: str | Path) -> str:
     try:
         with closing(_cache()) as cache:
             row = cache.execute(
-                "select sha256 from digests where device=? and inode=? and size=? and mtime_ns=?", key
+                "select sha256 from digests where device=? and inode=? and size=? and mtime_ns=?",
+                key,
             ).fetchone()
             if row:
                 return row[0]

@@ -62,7 +62,9 @@ class Model:
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise GeomlError(f"{path}: damaged ({error}); run the `geoml train` that made it") from None
+            raise GeomlError(
+                f"{path}: damaged ({error}); run the `geoml train` that made it"
+            ) from None
         states: list[dict[str, torch.Tensor]] = [{} for _ in range(self.members)]
         for key, value in tensors.items():
             member, _, name = key.partition(".")
@@ -92,7 +94,9 @@ def save_weights(path: Path, states: list[dict[str, torch.Tensor]]) -> None:
         save_file(tensors, temporary)
 
 
-def mlm_item(name: str, head: dict[str, Any], ground: dict[str, Any], bbox: list[float], parameters: int) -> dict[str, Any]:
+def mlm_item(
+    name: str, head: dict[str, Any], ground: dict[str, Any], bbox: list[float], parameters: int
+) -> dict[str, Any]:
     """A STAC Item of the model, in the words of the MLM extension; its geometry is the ground it saw."""
     bands = [b["name"] for b in head["bands"]]
     return {

@@ -14,9 +14,9 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from geoml_cli.errors import GeomlError, Unreachable
+from geoml_cli.errors import GeomlError, Undecoded, Unreachable
 from geoml_cli.formats.bands import Band
-from geoml_cli.formats.remote import Undecoded, explain, is_remote, settings, why
+from geoml_cli.formats.remote import explain, is_remote, settings, why
 from geoml_cli.formats.web import PATIENCE
 from geoml_cli.geo.grid import Grid, Window, crs_name
 
@@ -169,10 +169,7 @@ class Reader:
         inside = Window(top, left, bottom - top, right - left)
         here = Window(top - window.row, left - window.col, inside.height, inside.width).slices
         far = is_remote(self.raster.path)
-        try:
-            read = self._patiently(inside) if far else self._once(inside)
-        except Undecoded as error:
-            raise GeomlError(str(error)) from None
+        read = self._patiently(inside) if far else self._once(inside)
         data[(slice(None), *here)], valid[here] = read
         return data, valid
 
@@ -183,7 +180,7 @@ class Reader:
         try:
             with settings(self.raster.path):
                 return self._once(window)
-        except Unreachable:
+        except (Unreachable, Undecoded):
             self.close()
             raise
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import rasterio
 
-from geoml_cli.errors import GeomlError, Unreachable
+from geoml_cli.errors import GeomlError, Undecoded, Unreachable
 from geoml_cli.formats.web import TIMEOUT_S, blame, is_http, no_answer, unsigned
 from geoml_cli.geo.grid import Window
 
@@ -17,10 +17,6 @@ REMOTE = {
     "CPL_VSIL_CURL_USE_HEAD": "NO",
     "CPL_VSIL_CURL_NON_CACHED": "/vsi",  # else a failure is remembered and no retry asks again
 }
-
-
-class Undecoded(Unreachable):
-    """Bytes that arrive whole and make no sense: the server may have been down a moment ago."""
 
 
 def is_remote(path: str) -> bool:
@@ -40,8 +36,21 @@ def explain(href: str, said: str) -> GeomlError:
         return blame(href, int(status[1]))
     name = unsigned(href)
     if "not recognized as being in a supported" in said:
-        return GeomlError(f"{name}: not readable as a raster; check the catalog that names it")
+        error = f"{name}: not readable as a raster; check the catalog that names it"
+        return Undecoded(error) if is_http(href) and _looks_right(href) else GeomlError(error)
     return Unreachable(f"{name}: cannot be read over the network ({said}); try again later")
+
+
+def _looks_right(href: str) -> bool:
+    """Whether a file begins as a TIFF does, and so may have been cut short on its way."""
+    import requests
+
+    try:
+        answer = requests.get(href, headers={"Range": "bytes=0-3"}, timeout=TIMEOUT_S, stream=True)
+        with answer:
+            return answer.status_code not in (200, 206) or answer.raw.read(2) in (b"II", b"MM")
+    except requests.RequestException:
+        return True
 
 
 def why(

@@ -110,7 +110,9 @@ def _check_format(found: Any, path: Path) -> None:
         raise GeomlError(
             f"{path}: written by a later geoml (format {version}, this one reads {FORMAT}); update geoml"
         )
-    if not isinstance(version, int) or not all(isinstance(found.get(k), t) for k, t in FIELDS.items()):
+    if not isinstance(version, int) or not all(
+        isinstance(found.get(k), t) for k, t in FIELDS.items()
+    ):
         raise GeomlError(f"{path}: its geoml record is damaged; make it again")
     if not isinstance(found.get("members", {}), dict):
         raise GeomlError(f"{path}: its list of members is damaged; make it again")

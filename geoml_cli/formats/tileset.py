@@ -82,7 +82,9 @@ class TileSet:
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise GeomlError(f"{path}: damaged ({error}); run the `geoml tile` that made it") from None
+            raise GeomlError(
+                f"{path}: damaged ({error}); run the `geoml tile` that made it"
+            ) from None
 
     def take(self, kind: str, rows: Iterable[int]) -> np.ndarray:
         """Arrays of some tiles, stacked in the order of `rows` (positions in the index)."""

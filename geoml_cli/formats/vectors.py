@@ -16,7 +16,9 @@ from geoml_cli.formats.jsonfile import sha256_of
 PARQUET = (".parquet", ".geoparquet")
 
 
-def read_vectors(path: str, columns: Sequence[str] = (), layer: str | None = None) -> geopandas.GeoDataFrame:
+def read_vectors(
+    path: str, columns: Sequence[str] = (), layer: str | None = None
+) -> geopandas.GeoDataFrame:
     """Read features with these columns; those without a geometry are left out, CRS is required."""
     file = Path(path)
     if not file.exists() and "://" not in path and not path.startswith("/vsi"):
@@ -33,7 +35,9 @@ def read_vectors(path: str, columns: Sequence[str] = (), layer: str | None = Non
         raise GeomlError(f"{path}: not readable as a vector file ({error})") from None
     if not isinstance(table, geopandas.GeoDataFrame):
         how = "ogr2ogr -a_srs EPSG:4326 -oo X_POSSIBLE_NAMES=lon -oo Y_POSSIBLE_NAMES=lat"
-        raise GeomlError(f"{path}: holds no geometries; make a table of coordinates a layer first: {how} out.gpkg {path}")
+        raise GeomlError(
+            f"{path}: holds no geometries; make a table of coordinates a layer first: {how} out.gpkg {path}"
+        )
     for name in columns:
         if name not in table.columns:
             have = ", ".join(str(c) for c in table.columns if c != table.geometry.name)

@@ -5,11 +5,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from geoml_cli.errors import GeomlError, Unreachable
+from geoml_cli.errors import GeomlError, Undecoded, Unreachable
 
 # one for every read: a window, a header, a catalog file
 PATIENCE = Retrying(
-    retry=retry_if_exception_type(Unreachable),
+    retry=retry_if_exception_type((Unreachable, Undecoded)),
     stop=stop_after_attempt(6),
     wait=wait_exponential_jitter(0.5, 20),
     reraise=True,
@@ -75,6 +75,22 @@ def _get(href: str) -> bytes:
     if answer.status_code != 200:
         raise blame(href, answer.status_code)
     return answer.content
+
+
+@PATIENCE.wraps
+def version_of(href: str) -> str | None:
+    """The ETag of what a URL names, else its date; None where the server tells neither."""
+    import requests
+
+    want = {"Range": "bytes=0-0"}  # not HEAD: a signature is for GET alone
+    try:
+        with requests.get(href, headers=want, timeout=TIMEOUT_S, stream=True) as answer:
+            status, sent = answer.status_code, answer.headers
+    except requests.RequestException as error:
+        raise no_answer(href, error) from None
+    if status not in (200, 206, 416):  # 416: an empty file
+        raise blame(href, status)
+    return sent.get("ETag") or sent.get("Last-Modified")
 
 
 def no_answer(href: str, error: Exception) -> Unreachable:

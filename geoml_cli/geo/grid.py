@@ -77,7 +77,10 @@ class Grid:
         c0, r0 = apply(~self.transform, bounds.west, bounds.north)
         c1, r1 = apply(~self.transform, bounds.east, bounds.south)
         snug = 1e-6  # an edge that touches a pixel border by rounding does not add a pixel
-        row, col = max(0, int(np.floor(min(r0, r1) + snug))), max(0, int(np.floor(min(c0, c1) + snug)))
+        row, col = (
+            max(0, int(np.floor(min(r0, r1) + snug))),
+            max(0, int(np.floor(min(c0, c1) + snug))),
+        )
         last_row = min(self.height, int(np.ceil(max(r0, r1) - snug)))
         last_col = min(self.width, int(np.ceil(max(c0, c1) - snug)))
         if last_row <= row or last_col <= col:
@@ -87,8 +90,13 @@ class Grid:
     def outline(self, crs: str = LONLAT, points: int = 21) -> np.ndarray:
         """Closed ring (n, 2) of x, y in another CRS, `points` a side so that curved edges stay inside."""
         t = np.linspace(0, 1, points)
-        cols = np.concatenate([t, np.ones(points - 1), t[::-1][1:], np.zeros(points - 1)]) * self.width
-        rows = np.concatenate([np.zeros(points), t[1:], np.ones(points - 1), t[::-1][1:]]) * self.height
+        cols = (
+            np.concatenate([t, np.ones(points - 1), t[::-1][1:], np.zeros(points - 1)]) * self.width
+        )
+        rows = (
+            np.concatenate([np.zeros(points), t[1:], np.ones(points - 1), t[::-1][1:]])
+            * self.height
+        )
         x, y = apply(self.transform, cols, rows)
         ring = np.stack(between(self.crs, crs).transform(x, y), axis=1)
         if not np.isfinite(ring).all():

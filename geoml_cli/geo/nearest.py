@@ -77,7 +77,9 @@ def _exact(
     x, y = here.xy(rows, cols)
     x, y = between(here.crs, other.crs).transform(x, y)
     with np.errstate(invalid="ignore"):
-        found_cols, found_rows = apply(~other.transform, turned(np.asarray(x), other), np.asarray(y))
+        found_cols, found_rows = apply(
+            ~other.transform, turned(np.asarray(x), other), np.asarray(y)
+        )
     return found_rows, found_cols
 
 

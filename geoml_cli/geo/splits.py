@@ -107,7 +107,9 @@ def assign(blocks: int, folds: int, seed: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(int(f) for f in row) for row in dealt.reshape(blocks, blocks))
 
 
-def portion(blocks: int, shares: tuple[float, float, float], seed: int) -> tuple[tuple[int, ...], ...]:
+def portion(
+    blocks: int, shares: tuple[float, float, float], seed: int
+) -> tuple[tuple[int, ...], ...]:
     """Deal blocks into train (0), validation (1) and test (2) by shares that add up to 1."""
     count = blocks * blocks
     test, val = round(count * shares[2]), round(count * shares[1])

@@ -12,7 +12,8 @@ from geoml_cli.formats import items as stac
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.raster import Raster, describe, is_remote, opened
-from geoml_cli.formats.stamp import Input, read_record, stamp_in
+from geoml_cli.formats.stamp import Input, damage, read_record, stamp_in
+from geoml_cli.formats.web import is_http, unsigned, version_of
 
 JSON_SUFFIXES = (".json", ".geojson", ".ndjson")
 
@@ -73,7 +74,11 @@ def read_scenes(inputs: list[str | dict[str, Any]]) -> list[Scene]:
     unique = []
     for scene in scenes:
         n = seen[scene.id] = seen.get(scene.id, 0) + 1
-        unique.append(Scene(f"{scene.id}-{n}", scene.datetime, scene.rasters, scene.properties) if n > 1 else scene)
+        unique.append(
+            Scene(f"{scene.id}-{n}", scene.datetime, scene.rasters, scene.properties)
+            if n > 1
+            else scene
+        )
     return unique
 
 
@@ -82,9 +87,13 @@ def _scenes_of(name: str | dict[str, Any]) -> list[Scene]:
         return [_scene_of_item(name)]
     path = Path(name)
     if path.is_dir() and not (path / stac.NAME).is_file():
-        raise GeomlError(f"{name}: holds no items.json; name rasters, or a folder that `geoml fetch` wrote")
+        raise GeomlError(
+            f"{name}: holds no items.json; name rasters, or a folder that `geoml fetch` wrote"
+        )
     if path.is_dir() or path.suffix in JSON_SUFFIXES:
         file = path / stac.NAME if path.is_dir() else path
+        for line in damage(file):
+            raise GeomlError(f"{line}; run the command that made it again")
         return [_scene_of_item(item) for item in stac.read_items(file)]
     raster = describe(name)
     return [Scene(path.name.split(".")[0] or name, _tiff_datetime(name), {"data": raster}, {})]
@@ -118,7 +127,9 @@ def _tiff_datetime(path: str) -> str | None:
         return None
 
 
-def scene_inputs(inputs: list[str | dict[str, Any]], scenes: list[Scene], role: str = "scene") -> list[Input]:
+def scene_inputs(
+    inputs: list[str | dict[str, Any]], scenes: list[Scene], role: str = "scene"
+) -> list[Input]:
     """Digests of all that scenes are made of: stamps of our folders, bytes of other files, hrefs of remote ones."""
     out = []
     for name in inputs:
@@ -129,11 +140,15 @@ def scene_inputs(inputs: list[str | dict[str, Any]], scenes: list[Scene], role: 
         elif isinstance(name, dict):
             scene = next(s for s in scenes if s.id == str(name["id"]))
             files = sorted(r.path for r in scene.rasters.values())
-            out.append(Input("-", role, sha256_of([name.get("properties"), *map(digest_source, files)])))
+            out.append(
+                Input("-", role, sha256_of([name.get("properties"), *map(digest_source, files)]))
+            )
         elif Path(name).suffix in JSON_SUFFIXES or Path(name).is_dir():
             file = Path(name) / stac.NAME if Path(name).is_dir() else Path(name)
             out.append(Input(str(file), role, digest_file(file)))
-            hrefs = sorted({r.path for item in stac.read_items(file) for r in stac.rasters_of(item).values()})
+            hrefs = sorted(
+                {r.path for item in stac.read_items(file) for r in stac.rasters_of(item).values()}
+            )
             out += [Input(href, f"{role} asset", digest_source(href)) for href in hrefs]
         else:
             out.append(Input(name, role, digest_source(name)))
@@ -143,14 +158,7 @@ def scene_inputs(inputs: list[str | dict[str, Any]], scenes: list[Scene], role: 
 def digest_source(path: str) -> str:
     """Digest of a raster: its files' bytes, or a remote one's unsigned href and ETag."""
     if is_remote(path):
-        import requests
-
-        href = path.split("?")[0]
-        try:
-            answer = requests.head(path, timeout=30, allow_redirects=True)
-        except requests.RequestException:
-            return sha256_of([href, None])
-        return sha256_of([href, answer.headers.get("ETag") or answer.headers.get("Last-Modified")])
+        return sha256_of([unsigned(path), version_of(path) if is_http(path) else None])
     with opened(path) as dataset:
         files = [f for f in dataset.files if os.path.isfile(f)]
     if len(files) == 1:

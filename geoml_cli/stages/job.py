@@ -1,10 +1,10 @@
 """One run of one verb: lock, up-to-date check, a place to build in, signals, commit, report.
 
-    with Job("tile", out, "tiles", "tileset.json", arguments, inputs, manners) as job:
-        if not job.done:
-            ... build in job.part, calling job.check() between blocks ...
-            job.commit(document)
-    job.report([str(job.stamp)])
+with Job("tile", out, "tiles", "tileset.json", arguments, inputs, manners) as job:
+    if not job.done:
+        ... build in job.part, calling job.check() between blocks ...
+        job.commit(document)
+job.report([str(job.stamp)])
 """
 
 import json
@@ -48,7 +48,9 @@ class Job:
         self.verb, self.manners, self.inputs = verb, manners, inputs
         self.named = out.rstrip("/") or out  # as on the command line: what make calls the target
         # a link is followed, so that what it leads to is replaced, on the disk that it leads to
-        self.out = Path(os.path.realpath(out) if os.path.islink(self.named) else os.path.abspath(out))
+        self.out = Path(
+            os.path.realpath(out) if os.path.islink(self.named) else os.path.abspath(out)
+        )
         if not self.out.name:
             raise UsageMistake(f"-o {out}: name a folder or file in it")
         self.stamp_name = stamp
@@ -92,7 +94,9 @@ class Job:
             if error is None or not self._building or not self.part.is_dir():
                 return
             final = isinstance(error, GeomlError) and not isinstance(error, Stopped | TryLater)
-            if (final and not self._finished) or not any(p.name != MARK for p in self.part.iterdir()):
+            if (final and not self._finished) or not any(
+                p.name != MARK for p in self.part.iterdir()
+            ):
                 shutil.rmtree(self.part)
             else:
                 log.warning("%s keeps what is done; run the same command again to go on", self.part)
@@ -127,19 +131,22 @@ class Job:
             self._touch()
             log.info("%s is up to date", self.stamp)
             if self.part.is_dir() and not (self.part / MARK).is_file():
-                shutil.rmtree(self.part)  # the old artifact, of a run killed right after the exchange
+                shutil.rmtree(
+                    self.part
+                )  # the old artifact, of a run killed right after the exchange
         else:
             self._guard()
             self._strangers(found)
 
     def _guard(self) -> None:
         """What is read, and the folder the user stands in or lives in, is never replaced."""
-        kept = {os.path.realpath(i.path): "which this run reads" for i in self.inputs}
-        kept |= {os.path.realpath("."): "where you are", os.path.realpath(os.path.expanduser("~")): "your home"}
-        for path, why in kept.items():
-            if Path(path).is_relative_to(os.path.realpath(self.out)):
-                held = "is" if path == os.path.realpath(self.out) else f"holds {path},"
-                raise GeomlError(f"{self.named}: {held} {why}, and would be replaced; name another -o")
+        out = os.path.realpath(self.out)
+        kept = {".": "where you are", os.path.expanduser("~"): "your home"}
+        for path, why in {**kept, **{i.path: "which this run reads" for i in self.inputs}}.items():
+            path = os.path.realpath(path)
+            if Path(path).is_relative_to(out):
+                held = f"is {why}" if path == out else f"holds {path}, {why}"
+                raise GeomlError(f"{self.named}: {held}; it would be replaced: name another -o")
 
     def _strangers(self, found: dict[str, Any]) -> None:
         """A stale folder of ours may hold files of the user's: they are not thrown away."""
@@ -223,7 +230,9 @@ class Job:
             sync(target.parent)
         shutil.rmtree(self.part)
 
-    def report(self, paths: Iterable[str], records: Iterable[dict[str, Any]] = (), **summary: Any) -> None:
+    def report(
+        self, paths: Iterable[str], records: Iterable[dict[str, Any]] = (), **summary: Any
+    ) -> None:
         """Print what was written: paths, or records (--ndjson), or one summary (--json)."""
         if self.manners.depfile:
             self._write_depfile(self.manners.depfile)
@@ -232,7 +241,12 @@ class Job:
             for line in records:
                 print(json.dumps(line, sort_keys=True, allow_nan=False))
         elif self.manners.json:
-            done = {"out": self.named, "written": lines, "up_to_date": self.done, "failed": self.failed}
+            done = {
+                "out": self.named,
+                "written": lines,
+                "up_to_date": self.done,
+                "failed": self.failed,
+            }
             print(json.dumps(done | summary, sort_keys=True, allow_nan=False))
         else:
             for path in lines:

@@ -63,7 +63,11 @@ class Labels:
             colors = dataset.colormap(1) if dataset.colorinterp[0].name == "palette" else {}
         ordered = sorted(values)
         names = [tags.get(f"CLASS_{v}", str(v)) for v in ordered]
-        paint = {n: "#%02x%02x%02x" % colors[v][:3] for n, v in zip(names, ordered, strict=True) if v in colors}
+        paint = {
+            n: "#" + bytes(colors[v][:3]).hex()
+            for n, v in zip(names, ordered, strict=True)
+            if v in colors
+        }
         self.classes: list[Class] = legend(names, paint)
         self._ids = tuple((value, i) for i, value in enumerate(ordered))
         self._check()
@@ -78,7 +82,9 @@ class Labels:
         names = [class_value(v) for v in table[column]]
         kinds = set(table.geometry.geom_type)
         if not kinds <= {"Polygon", "MultiPolygon", "Point", "MultiPoint"}:
-            raise GeomlError(f"{self.path}: {', '.join(sorted(kinds))}; labels are polygons or points")
+            raise GeomlError(
+                f"{self.path}: {', '.join(sorted(kinds))}; labels are polygons or points"
+            )
         self.classes = legend(sorted({n for n in names if n}))
         ids = {c.name: c.id for c in self.classes}
         self._shapes = [(g, ids[n]) for g, n in zip(table.geometry, names, strict=True) if n]
@@ -89,7 +95,9 @@ class Labels:
         if not self.classes:
             raise GeomlError(f"{self.path}: no feature or pixel has a class")
         if len(self.classes) > IGNORE:
-            raise GeomlError(f"{self.path}: {len(self.classes)} classes; there is room for {IGNORE}")
+            raise GeomlError(
+                f"{self.path}: {len(self.classes)} classes; there is room for {IGNORE}"
+            )
 
     def digest(self) -> str:
         """Digest of the label file's content."""

@@ -4,11 +4,10 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,19 @@ from geoml_cli import registry
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats import items as stac
 from geoml_cli.formats.bands import Band
-from geoml_cli.formats.cog import Journal, Layout
+from geoml_cli.formats.cog import Journal, Layout, drop_journal
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import canonical
 from geoml_cli.formats.model import GROUND, NAME, Model, read_model
-from geoml_cli.formats.raster import describe, physical
+from geoml_cli.formats.raster import describe
 from geoml_cli.formats.stamp import Input
 from geoml_cli.geo.classes import IGNORE
-from geoml_cli.geo.grid import Window
-from geoml_cli.geo.splits import Lattice
 from geoml_cli.manners import Manners
+from geoml_cli.stages.carried import network_spec
 from geoml_cli.stages.inputs import Scene, check_local, expand, read_scenes, scene_inputs
 from geoml_cli.stages.job import Job, plan
-from geoml_cli.stages.stack import Stack, StackReader, stack_of
+from geoml_cli.stages.stack import Stack, stack_of
+from geoml_cli.stages.stream import batched, compute, read_ahead, undone
 
 SYNC_S = 2.0  # what a kill may cost
 CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
@@ -51,6 +50,7 @@ def run(
     *,
     model: str,
     out_of_fold: bool = False,
+    trust_code: bool = False,
     window: int = 512,
     batch: int = 4,
     precision: str = "auto",
@@ -62,22 +62,35 @@ def run(
     check_local(named)
     found = read_model(model)
     if found.head["halo"] is None:
-        raise GeomlError(f"{model}: its network sees the whole image at once; maps from windows would have seams")
+        raise GeomlError(
+            f"{model}: its network sees the whole image at once; maps from windows would have seams"
+        )
     if out_of_fold and not found.head["folds"]:
         raise GeomlError(f"{model}: trained without --folds; there is no out-of-fold member to ask")
+    spec = network_spec(found, trust_code)
     targets = [Target(_file_name(s.id), s, match(stack_of(s), found)) for s in read_scenes(named)]
     single = out.lower().endswith((".tif", ".tiff"))
     if single and len(targets) > 1:
         raise UsageMistake(f"-o {out}: one file for {len(targets)} inputs; name a folder")
-    arguments = {"out_of_fold": out_of_fold, "window": window, "batch": batch, "precision": precision}
+    arguments = {
+        "out_of_fold": out_of_fold,
+        "window": window,
+        "batch": batch,
+        "precision": precision,
+    }
     stamp = found.folder / NAME
-    sources = [*scene_inputs(named, [t.scene for t in targets]), Input(str(stamp), "model", digest_file(stamp))]
+    sources = [
+        *scene_inputs(named, [t.scene for t in targets]),
+        Input(str(stamp), "model", digest_file(stamp)),
+    ]
     if manners.dry_run:
         plan(manners, say_plan(targets, window, batch, found, out))
         return
-    with Job("predict", out, "predictions", None if single else stac.NAME, arguments, sources, manners) as job:
+    with Job(
+        "predict", out, "predictions", None if single else stac.NAME, arguments, sources, manners
+    ) as job:
         if not job.done:
-            maps = map_all(job, targets, found, arguments, device)
+            maps = map_all(job, targets, found, spec, arguments, device)
             if single:
                 job.commit_file(maps[0][1])
             else:
@@ -99,11 +112,15 @@ def match(stack: Stack, model: Model) -> Stack:
         stack = stack.pick([band.name for band in wanted])
     except GeomlError as error:
         if not all(band.common_name for band in wanted):
-            raise GeomlError(f"{error}; the model wants {', '.join(b.name for b in wanted)}") from None
+            raise GeomlError(
+                f"{error}; the model wants {', '.join(b.name for b in wanted)}"
+            ) from None
         stack = stack.pick([str(band.common_name) for band in wanted])
     for ours, theirs in zip(wanted, stack.bands, strict=True):
         if ours.unit and theirs.unit and ours.unit != theirs.unit:
-            raise GeomlError(f"{where}: band {theirs.name} is in {theirs.unit}, the model was trained on {ours.unit}")
+            raise GeomlError(
+                f"{where}: band {theirs.name} is in {theirs.unit}, the model was trained on {ours.unit}"
+            )
         plain = (theirs.scale, theirs.offset) == (1, 0) != (ours.scale, ours.offset)
         if plain and stack.dtype == model.head["dtype"]:
             raise GeomlError(
@@ -117,12 +134,22 @@ def match(stack: Stack, model: Model) -> Stack:
             f" gdalwarp -tr {trained:.4g} {trained:.4g} (units of the CRS)"
         )
     if np.dtype(stack.dtype).kind != np.dtype(model.head["dtype"]).kind:
-        log.warning("%s: values are %s, the model was trained on %s; are they in the same units?", where, stack.dtype, model.head["dtype"])
+        log.warning(
+            "%s: values are %s, the model was trained on %s; are they in the same units?",
+            where,
+            stack.dtype,
+            model.head["dtype"],
+        )
     return stack
 
 
 def map_all(
-    job: Job, targets: list[Target], model: Model, arguments: dict[str, Any], device_name: str
+    job: Job,
+    targets: list[Target],
+    model: Model,
+    spec: Mapping[str, Any],
+    arguments: dict[str, Any],
+    device_name: str,
 ) -> list[tuple[Target, Path]]:
     """Map every target; the model is loaded once."""
     from geoml_cli.core import device as devices
@@ -132,7 +159,6 @@ def map_all(
     device = devices.pick(device_name, arguments["precision"])
     log.info("predicting on %s", device)
     task = registry.make("tasks", model.head["task"])
-    spec = {k: model.head[k] for k in ("encoder", "head", "frames", "outputs")} | {"bands": len(model.bands)}
     members = []
     for state in model.weights():
         network = networks.build(spec)
@@ -143,8 +169,12 @@ def map_all(
     for target in targets:
         path = job.part / f"{target.name}.tif"
         if not path.is_file():
-            done = job.attempt(target.stack.rasters[0].path, lambda t=target: map_one(job, t, model, mapper, arguments))
+            done = job.attempt(
+                target.stack.rasters[0].path,
+                partial(map_one, job, target, model, mapper, arguments),
+            )
             if done is None:
+                drop_journal(job.part, target.name)
                 continue
         maps.append((target, path))
     if not maps:
@@ -157,16 +187,21 @@ def map_one(job: Job, target: Target, model: Model, mapper: Any, arguments: dict
     from geoml_cli.core.infer import tiling
 
     grid = target.stack.grid
-    lay = tiling((grid.height, grid.width), arguments["window"], model.head["halo"], model.head["stride"])
+    lay = tiling(
+        (grid.height, grid.width), arguments["window"], model.head["halo"], model.head["stride"]
+    )
     journal = Journal(job.part, target.name, layout_of(job, target, model), (lay.height, lay.width))
     lattice = model.lattice if arguments["out_of_fold"] else None
     todo = undone(journal.done, arguments["batch"])
     flushed = time.monotonic()
     bar = _bar(job, target.name, len(journal.blocks), len(journal.blocks) - len(todo))
     try:
-        for group in batched(read_ahead(target.stack, journal, todo, lay, job.manners.jobs, arguments["batch"]), arguments["batch"]):
+        for group in batched(
+            read_ahead(target.stack, journal, todo, lay, job.manners.jobs, arguments["batch"]),
+            arguments["batch"],
+        ):
             job.check()
-            for i, ids in compute(group, journal, target, mapper, lay.halo, lattice):
+            for i, ids in compute(group, journal, grid, mapper, lay.halo, lattice):
                 journal.write(i, ids)
             bar.update(len(group))
             if time.monotonic() - flushed > SYNC_S:
@@ -183,93 +218,6 @@ def map_one(job: Job, target: Target, model: Model, mapper: Any, arguments: dict
         log.warning("%s: holds no valid pixel; its map is all nodata", target.stack.rasters[0].path)
     journal.finish(path)
     return path
-
-
-def undone(done: np.ndarray, batch: int) -> list[int]:
-    """Blocks to compute: every batch with a block missing, whole, so that a batch is always the same."""
-    groups = (range(i, min(i + batch, len(done))) for i in range(0, len(done), batch))
-    return [i for group in groups if not done[group].all() for i in group]
-
-
-Read = tuple[int, np.ndarray, np.ndarray]  # block, image (T, C, H, W) physical, valid (T, H, W)
-
-
-def read_ahead(
-    stack: Stack, journal: Journal, todo: list[int], lay: Any, jobs: int, batch: int
-) -> Iterator[Read]:
-    """Read windows in `jobs` threads ahead of the device, in order; at most two batches wait."""
-    open_readers: list[StackReader] = []
-    mine = local()
-
-    def work(i: int) -> Read:
-        if not hasattr(mine, "reader"):
-            mine.reader = StackReader(stack)
-            open_readers.append(mine.reader)
-        image, valid = read_mirrored(mine.reader, lay.around(journal.blocks[i]))
-        return i, physical(image, stack.bands)[None], valid[None]
-
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            depth = max(2 * batch, 2 * jobs)
-            waiting = [pool.submit(work, i) for i in todo[:depth]]
-            for n in range(len(todo)):
-                result = waiting[n].result()
-                waiting[n] = None  # type: ignore[call-overload]
-                if n + depth < len(todo):
-                    waiting.append(pool.submit(work, todo[n + depth]))
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)
-            for reader in open_readers:
-                reader.__exit__()
-
-
-def read_mirrored(reader: StackReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Values (C, H, W) and valid (H, W) of a window; beyond the rim the raster is mirrored."""
-    from geoml_cli.core.infer import mirror
-
-    grid = reader.stack.grid
-    rows = mirror(window.row, window.height, grid.height)
-    cols = mirror(window.col, window.width, grid.width)
-    top, left = int(rows.min()), int(cols.min())
-    data, valid = reader.read(Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1))
-    return data[:, rows - top][:, :, cols - left], valid[rows - top][:, cols - left]
-
-
-def batched(reads: Iterator[Read], size: int) -> Iterator[list[Read]]:
-    """Lists of `size` reads; the last may be shorter."""
-    group: list[Read] = []
-    for one in reads:
-        group.append(one)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def compute(
-    group: list[Read], journal: Journal, target: Target, mapper: Any, halo: int, lattice: Lattice | None
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Class ids (1, h, w) of the blocks of one batch; nodata where the input is not valid."""
-    grid = target.stack.grid
-    inner = slice(halo, group[0][1].shape[-2] - halo), slice(halo, group[0][1].shape[-1] - halo)
-    seen = [valid[(0, *inner)] for _, _, valid in group]
-    ids = np.full((len(group), *seen[0].shape), IGNORE, np.uint8)
-    busy = [n for n, mask in enumerate(seen) if mask.any()]  # all-nodata windows cost nothing
-    if busy:
-        images = np.stack([group[n][1] for n in busy])
-        valids = np.stack([group[n][2] for n in busy])
-        folds = None
-        if lattice:
-            shape = seen[0].shape
-            wheres = [journal.blocks[group[n][0]] for n in busy]
-            folds = np.stack([lattice.on(grid.crop(Window(w.row, w.col, *shape)))[0] for w in wheres])
-        ids[busy] = mapper.classes(images, valids, halo, folds)
-    for n, (i, _, _) in enumerate(group):
-        block = journal.blocks[i]
-        kept = np.where(seen[n], ids[n], IGNORE)[: block.height, : block.width]
-        yield i, kept[None]
 
 
 def layout_of(job: Job, target: Target, model: Model) -> Layout:
@@ -292,14 +240,26 @@ def describe_maps(
     """items.json of a predictions folder."""
     features = []
     for target, path in maps:
-        times = {k: v for k, v in target.scene.properties.items() if k in ("start_datetime", "end_datetime")}
+        times = {
+            k: v
+            for k, v in target.scene.properties.items()
+            if k in ("start_datetime", "end_datetime")
+        }
         when = target.scene.datetime
         if when is None:  # STAC wants some time; an undated raster may be of any
-            times = {"start_datetime": "1900-01-01T00:00:00Z", "end_datetime": "2100-01-01T00:00:00Z"}
+            times = {
+                "start_datetime": "1900-01-01T00:00:00Z",
+                "end_datetime": "2100-01-01T00:00:00Z",
+            }
         item = stac.item_of(target.scene.id, when, times)
         item["stac_extensions"].append(CLASSIFICATION)
-        legend = [{"value": c.id, "name": c.name, "color_hint": c.color[1:].upper()} for c in model.classes]
-        stac.add_raster(item, "map", describe(str(path)), job.part, **{"classification:classes": legend})
+        legend = [
+            {"value": c.id, "name": c.name, "color_hint": c.color[1:].upper()}
+            for c in model.classes
+        ]
+        stac.add_raster(
+            item, "map", describe(str(path)), job.part, **{"classification:classes": legend}
+        )
         features.append(item)
     document = stac.collection_of(features)
     return document | {
@@ -309,7 +269,9 @@ def describe_maps(
     }
 
 
-def say_plan(targets: list[Target], window: int, batch: int, model: Model, out: str) -> Iterator[str]:
+def say_plan(
+    targets: list[Target], window: int, batch: int, model: Model, out: str
+) -> Iterator[str]:
     """Lines for --dry-run."""
     for target in targets:
         grid = target.stack.grid

@@ -52,7 +52,9 @@ class Stack:
 
 def stack_of(scene: Scene) -> Stack:
     """Stack the assets of a scene; they must lie on one grid. A `labels` asset is left aside."""
-    named = {key: raster for key, raster in scene.rasters.items() if key != "labels"} or scene.rasters
+    named = {
+        key: raster for key, raster in scene.rasters.items() if key != "labels"
+    } or scene.rasters
     rasters = []
     for key, raster in named.items():
         if len(named) > 1 and len(raster.bands) == 1 and raster.bands[0].name == "B1":
@@ -89,7 +91,9 @@ def agree(stacks: list[Stack], bands: Sequence[str]) -> list[Stack]:
                     f" {first.rasters[0].path} has {a.scale}, {a.offset}, {a.unit or 'none'}: they do not mix"
                 )
         if stack.dtype != first.dtype:
-            raise GeomlError(f"{where}values are {stack.dtype}, in {first.rasters[0].path} {first.dtype}")
+            raise GeomlError(
+                f"{where}values are {stack.dtype}, in {first.rasters[0].path} {first.dtype}"
+            )
         ratio = stack.grid.gsd_m() / first.grid.gsd_m()
         if not 0.9 < ratio < 1.1:
             raise GeomlError(

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +14,24 @@ from pyarrow import parquet
 
 from geoml_cli import registry
 from geoml_cli.errors import GeomlError, NothingMatched, UsageMistake
-from geoml_cli.formats.commit import write_text
-from geoml_cli.formats.jsonfile import dumps, read_json
 from geoml_cli.formats.stamp import Input
-from geoml_cli.formats.tileset import INDEX, NAME, SPLITS, save_array
+from geoml_cli.formats.tileset import INDEX, NAME, SPLITS
 from geoml_cli.formats.vectors import write_geoparquet
 from geoml_cli.geo.bounds import footprint
 from geoml_cli.geo.classes import IGNORE
 from geoml_cli.geo.grid import LONLAT, Bounds, Grid, Window
 from geoml_cli.geo.splits import Lattice, assign, portion
 from geoml_cli.manners import Manners
+from geoml_cli.stages.cut import LAYER, SENSOR, Shard, cut, notes_of
 from geoml_cli.stages.inputs import check_local, expand, read_scenes, scene_inputs
 from geoml_cli.stages.job import Job, plan
-from geoml_cli.stages.labels import Burn, Labels, Warp, burn
-from geoml_cli.stages.stack import Stack, StackReader, agree, stack_of
+from geoml_cli.stages.labels import Labels
+from geoml_cli.stages.stack import Stack, agree, stack_of
 from geoml_cli.stages.units import map_units
 
-SENSOR, LAYER = "image", "class"
 SHARD_BYTES = 1 << 26
 MAX_FOLDS = 32
 log = logging.getLogger("geoml")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One unit of work: the windows scheduled for a shard, and all it takes to cut them."""
-
-    folder: str
-    number: int
-    tiles: tuple[tuple[int, Window], ...]  # (position of the stack, window)
-    stacks: tuple[Stack, ...]
-    labels: tuple[Burn | Warp, ...] | None
-    classes: int
-    lattice: Lattice | None
-    min_valid: float
-    min_labelled: int
 
 
 def run(
@@ -107,14 +89,16 @@ def run(
         return
     with Job("tile", out, "tiles", NAME, arguments, sources, manners) as job:
         if not job.done:
-            shards = lay_shards(job.part, stacks, tiles, size, label_file, lattice, min_valid, least)
+            shards = lay_shards(
+                job.part, stacks, tiles, size, label_file, lattice, min_valid, least
+            )
             done = list(map_units(cut, shards, manners.jobs, job.check))
             rows = [row for found in done for row in found]
             head = describe_set(stacks, label_file, arguments, lattice, rows)
             check_rows(rows, head, labels)
             write_index(job.part / INDEX, rows, stacks, size)
             for shard in shards:
-                _notes(job.part, shard.number).unlink()
+                notes_of(job.part, shard.number).unlink()
             job.commit(head)
     job.report([job.stamp], _records(job.out, job.named) if manners.ndjson else ())
 
@@ -202,83 +186,6 @@ def lay_shards(
     return shards
 
 
-def cut(shard: Shard) -> list[dict[str, Any]]:
-    """Cut one shard and write its arrays; give the rows of the index. Done before: read back."""
-    folder = Path(shard.folder)
-    notes = _notes(folder, shard.number)
-    if notes.is_file():
-        return list(read_json(notes))
-    kept: dict[str, list[np.ndarray]] = {k: [] for k in ("images", "valid", "labels", "folds", "near")}
-    rows: list[dict[str, Any]] = []
-    for position in sorted({i for i, _ in shard.tiles}):
-        with StackReader(shard.stacks[position]) as reader:
-            for i, window in shard.tiles:
-                if i == position:
-                    _cut_one(shard, position, reader, window, kept, rows)
-    for kind, suffix in (("images", f"-{SENSOR}"), ("valid", f"-{SENSOR}"), ("labels", f"-{LAYER}"), ("folds", ""), ("near", "")):
-        if kept[kind]:
-            save_array(folder / f"{kind}{suffix}-{shard.number:05d}.npy", np.stack(kept[kind]))
-    write_text(notes, dumps(rows))
-    return rows
-
-
-def _cut_one(
-    shard: Shard,
-    position: int,
-    reader: StackReader,
-    window: Window,
-    kept: dict[str, list[np.ndarray]],
-    rows: list[dict[str, Any]],
-) -> None:
-    stack = shard.stacks[position]
-    image, valid = reader.read(window)
-    if not valid.any() or valid.mean() < shard.min_valid:
-        return
-    row: dict[str, Any] = {
-        "id": f"{stack.scene}-{window.row}-{window.col}",
-        "scene": stack.scene,
-        "datetime": stack.datetime,
-        "shard": shard.number,
-        "row": len(rows),
-        "window_row": window.row,
-        "window_col": window.col,
-        "valid": float(valid.mean()),
-        **{k: v for k, v in stack.grid.crop(window).to_dict().items() if k != "proj:shape"},
-    }
-    labels = None
-    if shard.labels:
-        labels = burn(shard.labels[position], stack.grid, window)
-        labels[~valid] = IGNORE
-        counts = np.bincount(labels[labels != IGNORE], minlength=shard.classes)
-        row["counts"] = counts.tolist()
-        if counts.sum() < shard.min_labelled:
-            return
-    if shard.lattice:
-        own, near = shard.lattice.on(stack.grid.crop(window))
-        kept["folds"].append(own)
-        kept["near"].append(near.astype(_near_type(shard.lattice.count)))
-        seen = np.unique(own)
-        row["fold"] = int(seen[0]) if len(seen) == 1 else None
-        if labels is not None:
-            row["fold_counts"] = [
-                np.bincount(labels[(own == f) & (labels != IGNORE)], minlength=shard.classes).tolist()
-                for f in range(shard.lattice.count)
-            ]
-    if labels is not None:
-        kept["labels"].append(labels)
-    kept["images"].append(image[None])  # (T, C, H, W)
-    kept["valid"].append(valid[None])
-    rows.append(row)
-
-
-def _near_type(folds: int) -> str:
-    return "uint8" if folds <= 8 else "uint16" if folds <= 16 else "uint32"
-
-
-def _notes(folder: Path, number: int) -> Path:
-    return folder / f"shard-{number:05d}.json"
-
-
 def describe_set(
     stacks: list[Stack],
     labels: Labels | None,
@@ -298,7 +205,9 @@ def describe_set(
                 "frames": 1,
             }
         ],
-        "layers": [{"name": LAYER, "ignore": IGNORE, "classes": [c.to_dict() for c in labels.classes]}]
+        "layers": [
+            {"name": LAYER, "ignore": IGNORE, "classes": [c.to_dict() for c in labels.classes]}
+        ]
         if labels
         else [],
         "size": arguments["size"],
@@ -307,9 +216,7 @@ def describe_set(
         "shards": 1 + max((row["shard"] for row in rows), default=-1),
         "split": lattice.to_dict() if lattice else None,
         "folds": arguments["folds"],
-        "scenes": [
-            {"id": s.scene, "datetime": s.datetime, **s.grid.to_dict()} for s in stacks
-        ],
+        "scenes": [{"id": s.scene, "datetime": s.datetime, **s.grid.to_dict()} for s in stacks],
     }
 
 
@@ -317,7 +224,9 @@ def check_rows(rows: list[dict[str, Any]], head: dict[str, Any], labels: str | N
     """Say what would make training on these tiles pointless."""
     if not rows:
         if labels:
-            raise GeomlError(f"{labels}: no label lies on valid pixels of the scenes; check its place and CRS")
+            raise GeomlError(
+                f"{labels}: no label lies on valid pixels of the scenes; check its place and CRS"
+            )
         raise NothingMatched("the scenes hold no valid pixel (all nodata); nothing to cut")
     if not labels:
         return
@@ -331,7 +240,9 @@ def check_rows(rows: list[dict[str, Any]], head: dict[str, Any], labels: str | N
         for fold, count in enumerate(per_fold.sum(axis=1)):
             if not count:
                 what = f"fold {fold}" if head["folds"] else f"the {SPLITS[fold]} split"
-                raise GeomlError(f"{what} has no labelled pixel; use fewer folds, more blocks or another --seed")
+                raise GeomlError(
+                    f"{what} has no labelled pixel; use fewer folds, more blocks or another --seed"
+                )
 
 
 def write_index(path: Path, rows: list[dict[str, Any]], stacks: list[Stack], size: int) -> None:

@@ -4,13 +4,10 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
-import shapely
 
 from geoml_cli import registry
 from geoml_cli.errors import GeomlError, UsageMistake
@@ -20,10 +17,10 @@ from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.tileset import NAME as TILESET
 from geoml_cli.formats.tileset import TileSet, read_tileset
 from geoml_cli.formats.vectors import write_geoparquet
-from geoml_cli.geo.bounds import project
-from geoml_cli.geo.grid import LONLAT, Grid
 from geoml_cli.manners import Manners
+from geoml_cli.stages.carried import carry, part_inputs, spelled
 from geoml_cli.stages.job import Job, plan
+from geoml_cli.stages.model_folder import contract, draw_curves, ground_table, item_of_model
 
 log = logging.getLogger("geoml")
 WEIGHTINGS = ("none", "sqrt", "balanced")
@@ -53,7 +50,11 @@ def run(
     """Write a model folder; see `geoml train --help` for what each argument means."""
     kind = registry.make("tasks", task)
     head, objective = head or kind.head, objective or kind.objective
-    for room, spec in [("encoders", encoder), ("heads", head), *(("objectives", o) for o in objective.split("+"))]:
+    for room, spec in [
+        ("encoders", encoder),
+        ("heads", head),
+        *(("objectives", o) for o in objective.split("+")),
+    ]:
         registry.parse(room, spec)
     if class_weights not in WEIGHTINGS:
         raise UsageMistake(f"--class-weights {class_weights}: write {', '.join(WEIGHTINGS)}")
@@ -63,9 +64,9 @@ def run(
     check_tiles(found, tiles)
     arguments = {
         "task": task,
-        "encoder": encoder,
-        "head": head,
-        "objective": objective,
+        "encoder": spelled(encoder),
+        "head": spelled(head),
+        "objective": spelled(objective),
         "epochs": epochs,
         "batch": batch,
         "micro_batch": micro_batch or batch,
@@ -78,14 +79,20 @@ def run(
         "seed": seed,
     }
     stamp = found.folder / TILESET
-    inputs = [Input(str(stamp), "tiles", digest_file(stamp))]
+    parts = {"encoder": encoder, "head": head, "objective": objective}
+    inputs = [Input(str(stamp), "tiles", digest_file(stamp)), *part_inputs([*parts.values()])]
     if manners.dry_run:
         members = max(found.folds, 1)
-        plan(manners, [f"fit {members} network(s) on {len(found.index)} tiles, at most {epochs} epochs each, to {out}"])
+        plan(
+            manners,
+            [
+                f"fit {members} network(s) on {len(found.index)} tiles, at most {epochs} epochs each, to {out}"
+            ],
+        )
         return
     with Job("train", out, "model", "model.json", arguments, inputs, manners) as job:
         if not job.done:
-            fit_all(job, found, kind, arguments, device, precision)
+            fit_all(job, found, kind, arguments, parts, device, precision)
     job.report([job.stamp])
 
 
@@ -96,11 +103,19 @@ def check_tiles(tiles: TileSet, named: str) -> None:
     counts = np.sum([list(c) for c in tiles.index["counts"]], axis=0)
     present = [c.name for c, n in zip(tiles.classes, counts, strict=True) if n]
     if len(present) < 2:
-        raise GeomlError(f"{named}: one class only ({', '.join(present)}); there is nothing to tell apart")
+        raise GeomlError(
+            f"{named}: one class only ({', '.join(present)}); there is nothing to tell apart"
+        )
 
 
 def fit_all(
-    job: Job, tiles: TileSet, task: Any, arguments: dict[str, Any], device_name: str, precision: str
+    job: Job,
+    tiles: TileSet,
+    task: Any,
+    arguments: dict[str, Any],
+    parts: dict[str, str],
+    device_name: str,
+    precision: str,
 ) -> None:
     """Fit every member and commit the model."""
     from geoml_cli.core import device as devices
@@ -114,21 +129,26 @@ def fit_all(
     live.write_text("")
     log.info("follow %s", live)
     states, norms, bests, rows = [], [], [], []
-    parts = parts_of(tiles)
+    shares = parts_of(tiles)
     network = None
-    for part in parts:
+    for part in shares:
         feed = Feed(tiles, part)
         check_part(feed, tiles, part.member)
-        network, norm, progress = fit_one(job, feed, task, arguments, device, live, len(parts))
+        network, norm, progress = fit_one(
+            job, feed, task, arguments | parts, device, live, len(shares)
+        )
         states.append(network.state_dict())
         norms.append(norm)
-        bests.append({"member": part.member, "epoch": progress.best_epoch, "watch": _finite(progress.best)})
+        bests.append(
+            {"member": part.member, "epoch": progress.best_epoch, "watch": _finite(progress.best)}
+        )
         rows += progress.history
     assert network is not None
     halo = reach(network, 1)
     save_weights(job.part / WEIGHTS, states)
-    table = ground_table(tiles, parts)
+    table = ground_table(tiles, shares)
     write_geoparquet(job.part / GROUND, table)
+    carry([*parts.values()], job.part)
     head = contract(tiles, arguments, network, halo, norms, bests, device.describe())
     item = item_of_model(f"geoml-{job.record['fingerprint'][:12]}", head, table, network)
     (job.part / ITEM).write_text(dumps(item))
@@ -140,15 +160,21 @@ def fit_all(
 def check_part(feed: Any, tiles: TileSet, member: int) -> None:
     """Every member needs labelled ground to train on, of at least two classes."""
     if not len(feed.rows):
-        raise GeomlError(f"member {member}: no labelled pixel is left to train on; a smaller --buffer or fewer folds")
+        raise GeomlError(
+            f"member {member}: no labelled pixel is left to train on; a smaller --buffer or fewer folds"
+        )
     if (feed.counts > 0).sum() < 2:
         only = tiles.classes[int(feed.counts.argmax())].name
-        raise GeomlError(f"member {member}: only {only} is left to train on; fewer folds or another --seed of tile")
+        raise GeomlError(
+            f"member {member}: only {only} is left to train on; fewer folds or another --seed of tile"
+        )
     for c, n in zip(tiles.classes, feed.counts, strict=True):
         if not n:
             log.warning("member %d: no training pixel of class %s", member, c.name)
     if feed.part.val is not None and not len(feed.val_rows):
-        raise GeomlError(f"member {member}: its validation ground has no labelled pixel; another --seed of tile")
+        raise GeomlError(
+            f"member {member}: its validation ground has no labelled pixel; another --seed of tile"
+        )
 
 
 def fit_one(
@@ -192,7 +218,9 @@ def fit_one(
     progress = fit(
         network,
         networks.objective(arguments["objective"]),
-        lambda epoch: ahead(lambda: feed.epoch(epoch, recipe.batch, micro, arguments["seed"], weights)),
+        lambda epoch: ahead(
+            lambda: feed.epoch(epoch, recipe.batch, micro, arguments["seed"], weights)
+        ),
         -(-len(feed.rows) // recipe.batch),
         score,
         recipe,
@@ -231,7 +259,9 @@ def scorer(
         total: dict[str, np.ndarray] = {}
         for batch in feed.validation(micro, weights):
             with device.autocast():
-                guess = task.decode(task.spread(model(batch.to(device.torch)).float())).cpu().numpy()
+                guess = (
+                    task.decode(task.spread(model(batch.to(device.torch)).float())).cpu().numpy()
+                )
             truth = batch.target.numpy()
             found = metric.stats(truth, guess, truth < classes, classes)
             total = {k: total[k] + v if k in total else v for k, v in found.items()}
@@ -240,99 +270,6 @@ def scorer(
         return {**{k: float(v) for k, v in plain.items()}, "watch": task.watch(scores)}
 
     return score
-
-
-def ground_table(tiles: TileSet, parts: list[Any]) -> geopandas.GeoDataFrame:
-    """The ground each member trained, validated and tested on: blocks within each scene's footprint."""
-    rows = []
-    lattice = tiles.lattice
-    for scene in tiles.head["scenes"]:
-        grid = Grid.from_dict(scene)
-        whole = shapely.Polygon(grid.outline(lattice.crs if lattice else LONLAT))
-        for part in parts:
-            for role, area in _roles(lattice, part, whole):
-                shape = project(shapely.segmentize(area, max(area.length / 400, 1e-9)), lattice.crs, LONLAT) if lattice else area
-                rows.append(
-                    {"member": part.member, "role": role, "scene": scene["id"], "datetime": scene["datetime"], "geometry": shape}
-                )
-    return geopandas.GeoDataFrame(rows, crs=LONLAT)
-
-
-def _roles(lattice: Any, part: Any, whole: shapely.Geometry) -> list[tuple[str, shapely.Geometry]]:
-    if lattice is None:
-        return [("train", whole)]
-    by_role: dict[str, list[shapely.Geometry]] = {"train": [], "val": [], "test": []}
-    for fold, box in lattice.boxes():
-        role = "test" if fold == part.test else "val" if fold == part.val else "train"
-        by_role[role].append(box)
-    areas = [(role, shapely.intersection(shapely.union_all(boxes), whole)) for role, boxes in by_role.items()]
-    return [(role, area) for role, area in areas if not area.is_empty]
-
-
-def contract(
-    tiles: TileSet,
-    arguments: dict[str, Any],
-    network: Any,
-    halo: int | None,
-    norms: list[tuple[list[float], list[float]]],
-    bests: list[dict[str, Any]],
-    device: dict[str, Any],
-) -> dict[str, Any]:
-    """The content of model.json: all that predict needs to be right or to refuse."""
-    sensor = tiles.head["sensors"][0]
-    dates = sorted(s["datetime"] for s in tiles.head["scenes"] if s["datetime"])
-    return {
-        "task": arguments["task"],
-        "encoder": arguments["encoder"],
-        "head": arguments["head"],
-        "bands": sensor["bands"],
-        "dtype": sensor["dtype"],
-        "gsd_m": sensor["gsd_m"],
-        "classes": [c.to_dict() for c in tiles.classes],
-        "outputs": len(tiles.classes),
-        "frames": 1,
-        "members": len(norms),
-        "normalisation": [{"mean": mean, "std": std} for mean, std in norms],
-        "nodata": "a pixel counts where every band is valid; others enter as the mean and come out as nodata",
-        "window": tiles.size,
-        "stride": network.stride,
-        "halo": halo,
-        "blend": None if halo is not None else "partition of unity",
-        "tta": None,
-        "split": tiles.head["split"],
-        "folds": tiles.folds,
-        "dates": dates[:1] + dates[-1:] or ["1900-01-01T00:00:00Z", "2100-01-01T00:00:00Z"],
-        "best": bests,
-        "device": device,
-    }
-
-
-def item_of_model(name: str, head: dict[str, Any], table: geopandas.GeoDataFrame, network: Any) -> dict[str, Any]:
-    """item.json: the model as a STAC Item."""
-    from geoml_cli.formats.model import mlm_item
-
-    seen = shapely.union_all(table.geometry[table["role"] == "train"].to_numpy())
-    whole = json.loads(shapely.to_geojson(shapely.convex_hull(seen)))
-    count = sum(p.numel() for p in network.parameters()) * head["members"]
-    return mlm_item(name, head, whole, list(seen.bounds), count)
-
-
-def draw_curves(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Loss and validation score of every member over the epochs."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for member in sorted({row["member"] for row in rows}):
-        mine = [row for row in rows if row["member"] == member]
-        epochs = [row["epoch"] for row in mine]
-        left.plot(epochs, [row["loss"] for row in mine], label=f"member {member}")
-        if "watch" in mine[0]:
-            right.plot(epochs, [row["watch"] for row in mine])
-    left.set(title="training loss", xlabel="epoch", yscale="log")
-    right.set(title="validation score", xlabel="epoch", ylim=(0, 1))
-    left.legend(fontsize=7)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def _bar(job: Job, what: str, total: int) -> Any:

@@ -40,7 +40,9 @@ def map_units(
             waiting.extend(pool.submit(work, unit) for unit in islice(coming, 1))
             yield result
     except BrokenProcessPool:
-        raise GeomlError("a worker process died, out of memory perhaps; run again with a lower -j") from None
+        raise GeomlError(
+            "a worker process died, out of memory perhaps; run again with a lower -j"
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
