@@ -1,5 +1,7 @@
 """The exceptions a user is meant to see as one plain line, and the exit statuses."""
 
+import errno
+import os
 from enum import IntEnum
 
 
@@ -74,3 +76,12 @@ class Stopped(GeomlError):
     def __init__(self, signum: int):
         super().__init__(f"stopped by signal {signum}; run the same command again to go on")
         self.status = Status(128 + signum)
+
+
+def as_oserror(error: Exception, path: object) -> OSError:
+    """What a library says of a failed write, as the OSError it was: such as a full disk."""
+    import re
+
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number), str(path))

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from geoml_cli.core.augment import dihedral
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.device import Device, place
-from geoml_cli.errors import GeomlError
+from geoml_cli.errors import GeomlError, as_oserror
 
 log = logging.getLogger("geoml")
 
@@ -156,7 +157,7 @@ def save(
     tensors |= {f"objective.{k}": v for k, v in objective.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
-    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / name)
+    _write(folder / name, tensors)
     if best is not None and progress.best_epoch == progress.epoch:
         _replace(folder / "best.safetensors", best)
     state = folder / ".state.tmp"
@@ -169,8 +170,15 @@ def save(
 
 def _replace(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     temporary = path.with_suffix(".tmp")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    _write(temporary, tensors)
     temporary.replace(path)
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+    except SafetensorError as error:
+        raise as_oserror(error, path) from None
 
 
 def take_up(

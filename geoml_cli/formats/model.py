@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoml_cli.errors import GeomlError
+from geoml_cli.errors import GeomlError, as_oserror
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.commit import whole_file
 from geoml_cli.formats.stamp import damage, member_path, read_stamp
@@ -83,6 +83,7 @@ def read_model(path: str) -> Model:
 
 def save_weights(path: Path, states: list[dict[str, torch.Tensor]]) -> None:
     """Write the weights of all members to one file."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {
@@ -91,7 +92,10 @@ def save_weights(path: Path, states: list[dict[str, torch.Tensor]]) -> None:
         for name, value in state.items()
     }
     with whole_file(path) as temporary:
-        save_file(tensors, temporary)
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:
+            raise as_oserror(error, path) from None
 
 
 def mlm_item(

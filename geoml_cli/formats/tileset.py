@@ -103,5 +103,8 @@ def read_tileset(path: str) -> TileSet:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write one npy file, whole or not at all."""
+    layout = np.lib.format.header_data_from_array_1_0(array)
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+        # numpy's own writer hides a full disk: its error has no errno
+        np.lib.format.write_array_header_1_0(file, layout)
+        file.write(np.ascontiguousarray(array).data)
