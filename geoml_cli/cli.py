@@ -133,7 +133,7 @@ def tell(message: str, status: int, argv: Sequence[str]) -> None:
     message = " ".join(message.split())
     line = f"geoml: {message}"
     if "--log-format=json" in "=".join(argv):  # finds `--log-format json` too
-        from geoml_cli.manners import json_line
+        from geoml_cli.log import json_line
 
         line = json_line("error", message, status=int(status))
     try:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Optional
 import typer
 
 from geoml_cli.errors import UsageMistake
-from geoml_cli.manners import Manners, seconds, start_log
+from geoml_cli.manners import Manners, seconds
 
 
 def length_of_time(text: Optional[str]) -> Optional[float]:
@@ -113,6 +113,8 @@ def with_manners(
     """Give a command the shared options; it receives them packed as `manners`."""
 
     def run(**given: Any) -> None:
+        from geoml_cli.log import start_log
+
         shared = {name: given.pop(name) for name in names}
         if "deadline" in shared:
             shared["deadline_s"] = length_of_time(shared.pop("deadline"))

@@ -10,7 +10,8 @@ import time
 from geoml_cli import cli
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.stamp import Input
-from geoml_cli.manners import Manners, start_log
+from geoml_cli.log import start_log
+from geoml_cli.manners import Manners
 from geoml_cli.stages.job import Job
 
 

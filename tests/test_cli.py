@@ -20,7 +20,8 @@ from geoml_cli import cli, registry
 from geoml_cli.cli import run
 from geoml_cli.commands import COMMANDS, TOPICS
 from geoml_cli.errors import MEANING, GeomlError, NothingMatched, Status, Stopped, TryLater
-from geoml_cli.manners import Manners, start_log
+from geoml_cli.log import start_log
+from geoml_cli.manners import Manners
 from geoml_cli.program import program, surface_of
 
 GEOML = [sys.executable, "-m", "geoml_cli"]
