@@ -14,7 +14,7 @@ demo: $(READY)
 	@$(MAKE) --no-print-directory -C examples/landcover PATH="$(abspath $(BIN)):$$PATH"
 
 test: $(READY)
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
 slow: $(READY)
 	$(BIN)/pytest -q -m "slow or gpu"

@@ -52,7 +52,7 @@ def main(device: str = "auto") -> None:
                 fit(
                     network(),
                     networks.objective("cross-entropy"),
-                    lambda epoch: ahead(lambda: feed.epoch(epoch, BATCH, BATCH, 0, weights)),
+                    lambda epoch: ahead(lambda: feed.epoch(epoch, BATCH, BATCH, 0, weights), where.torch),
                     steps, None, Recipe(epochs=EPOCHS, batch=BATCH), where,
                     Path(saved), lambda row: None, lambda: None,
                 )  # fmt: skip

@@ -60,10 +60,6 @@ class Unreachable(TryLater):
     """A server that does not answer, or fails, after retries."""
 
 
-class Undecoded(GeomlError):
-    """Bytes that arrive and make no sense: damaged, or cut short by a server in trouble."""
-
-
 class SomeFailed(GeomlError):
     """Some inputs failed under --keep-going; what could be written was."""
 

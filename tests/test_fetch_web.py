@@ -26,8 +26,7 @@ def home(tmp_path, monkeypatch):
     served.two_scenes(tmp_path / "cat")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(web.PATIENCE, "wait", wait_none())
-    monkeypatch.setattr(web, "TIMEOUT_S", 5)
-    monkeypatch.setitem(remote.REMOTE, "GDAL_HTTP_TIMEOUT", "5")
+    monkeypatch.setattr(remote, "TIMEOUT_S", 5)
     return tmp_path
 
 

@@ -14,7 +14,7 @@ from pyproj import Geod, Transformer
 from rasterio.transform import from_origin, rowcol
 
 from geoml_cli.errors import GeomlError, UsageMistake
-from geoml_cli.formats.items import _bbox
+from geoml_cli.formats.items import bbox_of
 from geoml_cli.geo.bounds import footprint, parse_bbox
 from geoml_cli.geo.classes import legend, read_classes
 from geoml_cli.geo.grid import LONLAT, Bounds, Grid, Window, apply, crs_name, same_crs
@@ -271,7 +271,7 @@ def test_a_footprint_across_the_antimeridian_is_cut_there(code, x, y):
     shape = footprint(grid.outline(points=101))
     assert shape.geom_type == "MultiPolygon" and shape.is_valid and len(shape.geoms) == 2
     assert shape.bounds[0] == -180 and shape.bounds[2] == 180
-    west, _, east, _ = _bbox(shape)
+    west, _, east, _ = bbox_of(shape)
     assert west > east, "RFC 7946: a box across the antimeridian has west > east"
     lon, lat = Transformer.from_crs(code, 4326, always_xy=True).transform(
         *grid.xy(*np.mgrid[5:295:10, 5:295:10])
@@ -306,7 +306,7 @@ def test_a_footprint_round_a_pole_holds_the_pole(code, pole):
         *grid.xy(*np.mgrid[3:197:9, 3:217:9])
     )
     assert shapely.contains_xy(shape, lon, lat).all()
-    assert _bbox(shape)[0] == -180 and _bbox(shape)[2] == 180
+    assert bbox_of(shape)[0] == -180 and _bbox(shape)[2] == 180
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,7 @@ from rasterio.enums import MaskFlags
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.cog import Journal, Layout, write_cog
-from geoml_cli.formats.raster import Raster, Reader, described, open_raster
-from geoml_cli.formats.remote import settings
-from geoml_cli.formats.web import PATIENCE
+from geoml_cli.formats.raster import Raster, Reader, described, opened
 from geoml_cli.geo.grid import Window
 
 BLOCK_PX = 512
@@ -64,7 +62,6 @@ class Cut:
         )
 
 
-@PATIENCE.wraps
 def lay_cut(
     path: str, said: Sequence[dict[str, Any]], where: Callable[[Raster], Window | None]
 ) -> Cut | None:
@@ -72,7 +69,7 @@ def lay_cut(
 
     `said` is what the raster's STAC asset says of its bands.
     """
-    with open_raster(path) as dataset, settings(path):
+    with opened(path) as dataset:
         raster = described(dataset, path, said)
         window = where(raster)
         if window is None:

@@ -71,7 +71,7 @@ def add_raster(item: dict[str, Any], key: str, raster: Raster, folder: Path, **m
         whole = shapely.union(shapely.geometry.shape(item["geometry"]), whole)
     whole = _trimmed(whole)
     item["geometry"] = json.loads(shapely.to_geojson(whole))
-    item["bbox"] = _bbox(whole)
+    item["bbox"] = bbox_of(whole)
     used = [item["properties"], *item["assets"].values()]
     used += [band for asset in item["assets"].values() for band in asset.get("bands", [])]
     for prefix, url in EXTENSIONS.items():  # one that is listed and not used is not valid
@@ -88,7 +88,7 @@ def _trimmed(shape: shapely.Geometry) -> shapely.Geometry:
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
-def _bbox(shape: shapely.Geometry) -> list[float]:
+def bbox_of(shape: shapely.Geometry) -> list[float]:
     """West, south, east, north; west > east where the ground runs across the antimeridian."""
     west, south, east, north = (float(v) for v in shapely.bounds(shape))
     if west == -180 and east == 180:

@@ -2,8 +2,10 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from geoml_cli.errors import GeomlError, Undecoded, Unreachable
+from geoml_cli.errors import GeomlError, Unreachable
 from geoml_cli.formats.bands import Band
-from geoml_cli.formats.remote import explain, is_remote, settings, why
-from geoml_cli.formats.web import PATIENCE
+from geoml_cli.formats.remote import Far, explain, is_remote, open_far, open_stored, settings
+from geoml_cli.formats.web import PATIENCE, is_http, unsigned
 from geoml_cli.geo.grid import Grid, Window, crs_name
 
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors arrive as exceptions
@@ -47,36 +49,49 @@ class Raster:
         )
 
 
-def open_raster(path: str) -> rasterio.DatasetReader:
-    """Open for reading; what GDAL objects to becomes one line."""
+def open_raster(path: str) -> tuple[rasterio.DatasetReader, Far | None]:
+    """Open for reading, with the file behind a URL; what GDAL objects to becomes one line."""
     if not is_remote(path) and not path.startswith("/vsi") and ":" not in path:
         file = Path(path)
         if not file.exists():
             raise GeomlError(f"{path}: no such file")
         if file.is_file() and file.stat().st_size == 0:
             raise GeomlError(f"{path}: is empty (zero bytes); fetch or make it again")
-    with settings(path):
-        try:
-            return rasterio.open(path)
-        except RasterioError as error:
-            raise _unreadable(path, error) from None
+    try:
+        if is_http(path):
+            return open_far(path)
+        return (open_stored if is_remote(path) else rasterio.open)(path), None
+    except RasterioError as error:
+        raise _unreadable(path, error) from None
 
 
 @contextmanager
 def opened(path: str) -> Iterator[rasterio.DatasetReader]:
-    """A raster open for the length of a block."""
-    with open_raster(path) as dataset:
-        yield dataset
+    """A raster open for the length of a block; what a server would not send is raised at its end."""
+    dataset, far = open_raster(path)
+    with dataset:
+        try:
+            with settings(path):
+                yield dataset
+        except Exception:
+            if far:  # the reason behind
+                far.check()
+            raise
+    if far:
+        far.check()
 
 
 def _unreadable(path: str, error: Exception, where: str = "") -> GeomlError:
     said = str(error.__cause__ or error).replace(path, "").strip(" :'")
+    if is_http(path):
+        name = unsigned(path)
+        said = re.sub(r"/vsi\S*", "", said).strip(" :'")
+        return GeomlError(f"{name}{where}: damaged or no raster ({said}); tell who published it")
     if is_remote(path):
         return explain(path, said)
     return GeomlError(f"{path}{where}: not readable as a raster ({said}); fetch or make it again")
 
 
-@PATIENCE.wraps
 def describe(path: str, said: Sequence[dict[str, Any]] = ()) -> Raster:
     """Open a raster and describe it; `said` is what its STAC asset says of its bands."""
     with opened(path) as dataset:
@@ -139,13 +154,22 @@ class Reader:
         self._open()
 
     def _open(self) -> None:
-        self._dataset = open_raster(self.raster.path)
+        self._dataset, self._far = open_raster(self.raster.path)
         flags = [self._dataset.mask_flag_enums[i - 1] for i in self.raster.indexes]
         self._masked = any(f != [MaskFlags.all_valid] for f in flags)
+        self._context = (
+            copy_context()
+        )  # in it rasterio knows the file behind the URL, in any thread
+        if self._far:
+            self._far.check()
 
     def close(self) -> None:
         """Close the file."""
-        self._dataset.close()
+        if self._far:
+            self._context.run(self._dataset.close)
+            self._far.close()
+        else:
+            self._dataset.close()
 
     def __enter__(self) -> "Reader":
         return self
@@ -168,8 +192,10 @@ class Reader:
             return data, valid
         inside = Window(top, left, bottom - top, right - left)
         here = Window(top - window.row, left - window.col, inside.height, inside.width).slices
-        far = is_remote(self.raster.path)
-        read = self._patiently(inside) if far else self._once(inside)
+        if self._far:
+            read = self._context.run(self._once, inside)
+        else:
+            read = (self._patiently if is_remote(self.raster.path) else self._once)(inside)
         data[(slice(None), *here)], valid[here] = read
         return data, valid
 
@@ -180,8 +206,8 @@ class Reader:
         try:
             with settings(self.raster.path):
                 return self._once(window)
-        except (Unreachable, Undecoded):
-            self.close()
+        except Unreachable:
+            self._dataset.close()
             raise
 
     def _once(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -196,8 +222,11 @@ class Reader:
                 valid &= (self._dataset.read_masks(list(raster.indexes), window=box) > 0).all(0)
         except RasterioError as error:
             where = f": rows {window.row}-{window.row + window.height}, columns {window.col}-{window.col + window.width}"
-            reason = _unreadable(raster.path, error, where)
-            raise why(reason, self._dataset, raster.path, raster.indexes[0], window) from None
+            if self._far:
+                self._far.check()
+            raise _unreadable(raster.path, error, where) from None
+        if self._far:
+            self._far.check()
         for i, band in enumerate(raster.bands):  # nodata that only the catalog tells
             if band.nodata is not None and not math.isnan(band.nodata):
                 valid &= data[i] != band.nodata

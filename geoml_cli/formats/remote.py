@@ -1,22 +1,231 @@
-"""Rasters behind URLs: GDAL's settings, and why bytes of one could not be read."""
+"""Rasters behind URLs: we ask for the bytes ourselves, so that no failure is lost inside GDAL.
+
+GDAL's own reader takes metadata or a mask that a server would not send for metadata or a mask
+that is not there: scale, offset, nodata and validity would go without a word.
+"""
 
 import re
+from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from io import BytesIO
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import rasterio
+from rasterio.abc import MultiByteRangeResourceContainer
 
-from geoml_cli.errors import GeomlError, Undecoded, Unreachable
-from geoml_cli.formats.web import TIMEOUT_S, blame, is_http, no_answer, unsigned
-from geoml_cli.geo.grid import Window
+from geoml_cli.errors import GeomlError, Unreachable
+from geoml_cli.formats.web import PATIENCE, TIMEOUT_S, blame, no_answer, unsigned
 
-# GDAL_NUM_THREADS stays unset: with it GDAL 3.10 drops its HTTP retries
-REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_TIMEOUT": "60",
-    "GDAL_HTTP_CONNECTTIMEOUT": "15",
-    "CPL_VSIL_CURL_USE_HEAD": "NO",
-    "CPL_VSIL_CURL_NON_CACHED": "/vsi",  # else a failure is remembered and no retry asks again
-}
+REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+# of object stores; GDAL_NUM_THREADS stays unset: with it GDAL 3.10 drops its HTTP retries
+STORES = REMOTE | {"GDAL_HTTP_TIMEOUT": "60", "CPL_VSIL_CURL_NON_CACHED": "/vsi"}
+HEAD_BYTES = 2**16  # asked for at once: the header of most files
+CHUNK_BYTES = 2**15  # small reads are rounded to this
+CHUNKS = 32  # of them kept
+GAP_BYTES = 2**14  # ranges this close are asked for as one
+RANGE_BYTES = 2**24  # unless that gets as large as this
+
+
+class Far:
+    """The bytes of a URL as a file; what keeps them from coming is in `error`, for GDAL does not tell."""
+
+    def __init__(self, href: str) -> None:
+        """Read the beginning; raises what the server says."""
+        import requests
+
+        self.href, self.size = href, 0
+        self.error: GeomlError | None = None
+        self._session = requests.Session()
+        self._tag: str | None = None
+        self._whole: IO[bytes] | None = None  # of a server that sends nothing less
+        self._at = 0
+        self._chunks: OrderedDict[int, bytes] = OrderedDict()
+        self._head = self._fetch(0, HEAD_BYTES)
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes from the current place on; fewer, and `error`, where they do not come."""
+        size = self.size - self._at if size < 0 else size
+        try:
+            data = self._bytes(self._at, min(size, self.size - self._at))
+        except GeomlError as error:
+            self.error = error
+            return b""
+        self._at += len(data)
+        return data
+
+    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Several ranges at once; those that lie close together are one request."""
+        try:
+            spans: list[list[int]] = []  # first byte, first byte after
+            for first, size in sorted(zip(offsets, sizes, strict=True)):
+                close = spans and first <= spans[-1][1] + GAP_BYTES
+                if close and first + size - spans[-1][0] <= RANGE_BYTES:
+                    spans[-1][1] = max(spans[-1][1], first + size)
+                else:
+                    spans.append([first, first + size])
+            if max(end for _, end in spans) > self.size:  # GDAL would take what it gets
+                raise GeomlError(f"{unsigned(self.href)}: is truncated; tell who published it")
+            found = {first: self._bytes(first, end - first) for first, end in spans}
+        except GeomlError as error:
+            self.error = error
+            return [b""] * len(offsets)
+        starts = sorted(found)
+        parts = []
+        for first, size in zip(offsets, sizes, strict=True):
+            start = max(at for at in starts if at <= first)
+            parts.append(found[start][first - start : first - start + size])
+        return parts
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move, as a file does."""
+        self._at = offset + (0, self._at, self.size)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """The current place."""
+        return self._at
+
+    def close(self) -> None:
+        """Hang up."""
+        self._session.close()
+
+    def __enter__(self) -> "Far":
+        """GDAL opens it as a context."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave it open: rasterio ends this context when it likes."""
+
+    def check(self) -> None:
+        """Raise what kept bytes from coming."""
+        if self.error:
+            raise self.error
+
+    def _bytes(self, first: int, size: int) -> bytes:
+        if size <= 0:
+            return b""
+        if first + size <= len(self._head):
+            return self._head[first : first + size]
+        if size > CHUNK_BYTES or self._whole:
+            return self._fetch(first, size)
+        start, end = first // CHUNK_BYTES, (first + size - 1) // CHUNK_BYTES
+        data = b"".join(self._chunk(number) for number in range(start, end + 1))
+        return data[first - start * CHUNK_BYTES :][:size]
+
+    def _chunk(self, number: int) -> bytes:
+        if number not in self._chunks:
+            self._chunks[number] = self._fetch(number * CHUNK_BYTES, CHUNK_BYTES)
+            if len(self._chunks) > CHUNKS:
+                self._chunks.popitem(last=False)
+        self._chunks.move_to_end(number)
+        return self._chunks[number]
+
+    @PATIENCE.wraps
+    def _fetch(self, first: int, size: int) -> bytes:
+        """Bytes of a range, all of them up to the end of the file."""
+        import requests
+
+        if self._whole:
+            self._whole.seek(first)
+            return self._whole.read(size)
+        want = {"Range": f"bytes={first}-{first + size - 1}", "Accept-Encoding": "identity"}
+        try:
+            with self._session.get(
+                self.href, headers=want, timeout=TIMEOUT_S, stream=True
+            ) as answer:
+                if answer.status_code == 200:
+                    return self._take_all(answer)
+                if answer.status_code == 416:
+                    return b""  # beyond the end: an empty or truncated file
+                if answer.status_code != 206:
+                    raise blame(self.href, answer.status_code)
+                body, head = answer.content, answer.headers
+        except requests.RequestException as error:
+            raise no_answer(self.href, error) from None
+        said = re.match(r"bytes (\d+)-(\d+)/(\d+)", head.get("Content-Range", ""))
+        if not said or int(said[1]) != first or len(body) != int(said[2]) - first + 1:
+            raise Unreachable(f"{unsigned(self.href)}: an answer cut short; try again later")
+        tag = head.get("ETag")
+        if self.size and (self.size, self._tag) != (int(said[3]), tag):
+            raise GeomlError(f"{unsigned(self.href)}: changed while it was read; run this again")
+        self.size, self._tag = int(said[3]), tag
+        return body
+
+    def _take_all(self, answer: Any) -> bytes:
+        """Keep the whole file, of a server that does not know ranges."""
+        whole = TemporaryFile()
+        for part in answer.iter_content(2**20):
+            whole.write(part)
+        size = whole.tell()
+        if size != int(answer.headers.get("Content-Length", size)):
+            raise Unreachable(f"{unsigned(self.href)}: an answer cut short; try again later")
+        self.size, self._whole = size, whole
+        whole.seek(0)
+        return whole.read(HEAD_BYTES)
+
+
+class _Files(MultiByteRangeResourceContainer):
+    """What rasterio wants of a place where files are: this one holds one."""
+
+    def __init__(self, far: Far) -> None:
+        """Hold a file."""
+        self.far = far
+
+    def open(self, path: str, mode: str = "r", **_: object) -> Any:
+        """The file; rasterio also tries the word `test`."""
+        if path == self.far.href:
+            self.far.seek(0)
+            return self.far
+        if path == "test":
+            return BytesIO()
+        raise FileNotFoundError(path)
+
+    def isfile(self, path: str) -> bool:
+        """Whether it is the file."""
+        return path == self.far.href
+
+    def isdir(self, path: str) -> bool:
+        """There are no folders."""
+        return False
+
+    def ls(self, path: str) -> list[str]:
+        """There are no folders."""
+        return []
+
+    def mtime(self, path: str) -> int:
+        """Not known."""
+        return 0
+
+    def size(self, path: str) -> int:
+        """Bytes."""
+        return self.far.size
+
+    def rm(self, path: str) -> None:
+        """Files are only read."""
+        raise PermissionError(path)
+
+
+@PATIENCE.wraps
+def open_stored(path: str) -> rasterio.DatasetReader:
+    """Open a raster in an object store, by GDAL's means."""
+    with settings(path):
+        try:
+            return rasterio.open(path)
+        except rasterio.errors.RasterioError as error:
+            raise explain(path, str(error.__cause__ or error)) from None
+
+
+def open_far(href: str) -> tuple[rasterio.DatasetReader, Far]:
+    """Open a raster behind an http(s) URL, and the file it is read through."""
+    far = Far(href)
+    try:
+        with settings(href):
+            return rasterio.open(href, opener=_Files(far), sharing=False), far
+    except rasterio.errors.RasterioError:
+        far.check()
+        raise
 
 
 def is_remote(path: str) -> bool:
@@ -26,83 +235,18 @@ def is_remote(path: str) -> bool:
 
 def settings(path: str) -> AbstractContextManager[object]:
     """GDAL's settings for a path; rasterio keeps them by thread, so they wrap each call."""
-    return rasterio.Env(**REMOTE) if is_remote(path) else nullcontext()
+    if path.startswith(("http://", "https://")):
+        return rasterio.Env(**REMOTE)
+    return rasterio.Env(**STORES) if is_remote(path) else nullcontext()
 
 
 def explain(href: str, said: str) -> GeomlError:
-    """The error for what GDAL says of a remote file."""
+    """The error for what GDAL says of a file in an object store."""
     status = re.search(r"HTTP response code: (\d{3})", said)
     if status:
         return blame(href, int(status[1]))
-    name = unsigned(href)
-    if "not recognized as being in a supported" in said:
-        error = f"{name}: not readable as a raster; check the catalog that names it"
-        return Undecoded(error) if is_http(href) and _looks_right(href) else GeomlError(error)
-    return Unreachable(f"{name}: cannot be read over the network ({said}); try again later")
-
-
-def _looks_right(href: str) -> bool:
-    """Whether a file begins as a TIFF does, and so may have been cut short on its way."""
-    import requests
-
-    try:
-        answer = requests.get(href, headers={"Range": "bytes=0-3"}, timeout=TIMEOUT_S, stream=True)
-        with answer:
-            return answer.status_code not in (200, 206) or answer.raw.read(2) in (b"II", b"MM")
-    except requests.RequestException:
-        return True
-
-
-def why(
-    error: GeomlError, dataset: rasterio.DatasetReader, path: str, index: int, window: Window
-) -> GeomlError:
-    """The reason behind a failed read: GDAL does not tell a server's refusal from a damaged file.
-
-    The bytes of the window of band `index` are asked for again, without GDAL.
-    """
-    span = _span(dataset, index, window) if is_http(path) else None
-    if span is None:
-        return error
-    try:
-        probe(path, *span)
-    except GeomlError as reason:
-        return reason
-    rows = f"rows {window.row}-{window.row + window.height}"
-    where = f"{rows}, columns {window.col}-{window.col + window.width}"
-    said = "arrives but does not decode; its owner must upload it again"
-    return Undecoded(f"{unsigned(path)}: {where}: {said}")
-
-
-def probe(href: str, first: int, size: int) -> None:
-    """Ask for bytes without fetching them; raise what keeps the server from sending all of them."""
-    import requests
-
-    last = first + size - 1
-    want = {"Range": f"bytes={first}-{last}"}
-    try:
-        with requests.get(href, headers=want, timeout=TIMEOUT_S, stream=True) as answer:
-            status, sent = answer.status_code, answer.headers
-    except requests.RequestException as error:
-        raise no_answer(href, error) from None
-    got = re.match(r"bytes \d+-(\d+)", sent.get("Content-Range", ""))
-    end = int(got[1]) if got else int(sent.get("Content-Length", last + 1)) - 1
-    if status == 416 or (status in (200, 206) and end < last):
-        raise GeomlError(f"{unsigned(href)}: is truncated; its owner must upload it again")
-    if status not in (200, 206):
-        raise blame(href, status)
-
-
-def _span(dataset: rasterio.DatasetReader, index: int, window: Window) -> tuple[int, int] | None:
-    """First byte and size of the part of a TIFF that holds a window of a band."""
-    high, wide = dataset.block_shapes[index - 1]
-    spans = []
-    for row in range(window.row // high, -(-(window.row + window.height) // high)):
-        for col in range(window.col // wide, -(-(window.col + window.width) // wide)):
-            words = [f"BLOCK_{what}_{col}_{row}" for what in ("OFFSET", "SIZE")]
-            found = [dataset.get_tag_item(word, "TIFF", bidx=index) for word in words]
-            if all(found):
-                spans.append([int(value) for value in found])
-    if not spans:
-        return None
-    first = min(at for at, _ in spans)
-    return first, max(at + size for at, size in spans) - first
+    if re.search("not recognized as being in|NoSuchKey|AccessDenied|InvalidCredentials", said):
+        return GeomlError(f"{unsigned(href)}: cannot be read ({said}); check who may read it")
+    return Unreachable(
+        f"{unsigned(href)}: cannot be read over the network ({said}); try again later"
+    )

@@ -5,11 +5,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from geoml_cli.errors import GeomlError, Undecoded, Unreachable
+from geoml_cli.errors import GeomlError, Unreachable
 
 # one for every read: a window, a header, a catalog file
 PATIENCE = Retrying(
-    retry=retry_if_exception_type((Unreachable, Undecoded)),
+    retry=retry_if_exception_type(Unreachable),
     stop=stop_after_attempt(6),
     wait=wait_exponential_jitter(0.5, 20),
     reraise=True,

@@ -145,8 +145,16 @@ def class_weights(counts: np.ndarray, how: str) -> np.ndarray:
     return raw * counts.sum() / max((raw * counts).sum(), 1e-12)
 
 
-def ahead(make: Callable[[], Iterator[list[Batch]]], depth: int = 2) -> Iterator[list[Batch]]:
-    """Read the next batches in a thread while the device works on this one."""
+def ahead(
+    make: Callable[[], Iterator[list[Batch]]], device: torch.device, depth: int = 2
+) -> Iterator[list[Batch]]:
+    """Read the next batches in a thread while the device works on this one.
+
+    Where the device is the CPU itself a thread only takes cores from the arithmetic.
+    """
+    if device.type == "cpu":
+        yield from make()
+        return
     box: queue.Queue = queue.Queue(depth)
     stop = threading.Event()
 

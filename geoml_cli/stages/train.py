@@ -219,7 +219,7 @@ def fit_one(
         network,
         networks.objective(arguments["objective"]),
         lambda epoch: ahead(
-            lambda: feed.epoch(epoch, recipe.batch, micro, arguments["seed"], weights)
+            lambda: feed.epoch(epoch, recipe.batch, micro, arguments["seed"], weights), device.torch
         ),
         -(-len(feed.rows) // recipe.batch),
         score,
