@@ -236,7 +236,9 @@ def start(server, out):
 
 def blocks_done(out):
     part = Path(f".{out}.part")
-    return 12 * len(list(part.rglob("*.tif"))) + sum(sum(p.read_bytes()) for p in part.rglob("*.done"))
+    return 12 * len(list(part.rglob("*.tif"))) + sum(
+        sum(p.read_bytes()) for p in part.rglob("*.done")
+    )
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from geoml_cli.errors import GeomlError, UsageMistake
-from geoml_cli.formats.raster import is_remote
+from geoml_cli.formats.remote import is_remote
 from geoml_cli.manners import Manners
 from geoml_cli.stages import chain, told, whole
 from geoml_cli.stages.inputs import expand

@@ -14,9 +14,10 @@ from rasterio.enums import Resampling
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.commit import whole_file
 from geoml_cli.formats.items import read_items
-from geoml_cli.formats.raster import is_remote, opened, settings
+from geoml_cli.formats.remote import is_remote
 from geoml_cli.formats.stamp import read_record, stamp_in
 from geoml_cli.stages import foreign
+from geoml_cli.stages.any_raster import classes_in, grid_of, looked_at
 from geoml_cli.stages.sheets import COLORS, contact_sheet, curves, stretched
 
 SIDE_PX = 1000  # of a map, at most
@@ -136,13 +137,13 @@ def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict
     """Image (h, w, 4) uint8 of a raster, or of three of one band each; its classes; where it lies."""
     values, valid, classes, grid = [], [], [], {}
     for path in paths:
-        with foreign.looked_at(path) as dataset:
+        with looked_at(path) as dataset:
             if not dataset.count:
                 raise GeomlError(f"{path}: holds several rasters; name one of them")
             step = max(1, -(-max(dataset.shape) // SIDE_PX))
             shape = -(-dataset.height // step), -(-dataset.width // step)
-            classes = foreign.classes_in(dataset)
-            grid = foreign.grid_of(dataset) | {"shape": dataset.shape}
+            classes = classes_in(dataset)
+            grid = grid_of(dataset) | {"shape": dataset.shape}
             bands = _color_bands(dataset) if len(paths) == 1 else [1]
             how = Resampling.nearest if classes else Resampling.average
             values += list(dataset.read(bands, out_shape=(len(bands), *shape), resampling=how))

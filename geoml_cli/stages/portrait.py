@@ -14,9 +14,11 @@ from geoml_cli.errors import GeomlError
 from geoml_cli.formats import items as stac
 from geoml_cli.formats.bands import bands_of_asset
 from geoml_cli.formats.jsonfile import read_json
+from geoml_cli.formats.remote import is_remote
 from geoml_cli.formats.stamp import read_record, stamp_in
 from geoml_cli.geo.grid import Grid
 from geoml_cli.stages import foreign
+from geoml_cli.stages.any_raster import told_grid, unit_of
 from geoml_cli.stages.spelled import command_of, home
 
 SPLITS = ("train", "val", "test")
@@ -25,13 +27,9 @@ UNDATED = "1900-01-01T00:00:00Z"  # where a span begins that stands for no date 
 
 def portrait(path: str) -> dict[str, Any]:
     """Describe an artifact, a member of one, or any raster, vector file or items that can be read."""
-    if (
-        not foreign.is_remote(path)
-        and Path(path).is_dir()
-        and (Path(path) / ".part.json").is_file()
-    ):
+    if not is_remote(path) and Path(path).is_dir() and (Path(path) / ".part.json").is_file():
         raise GeomlError(f"{path}: unfinished; run the command that was making it again")
-    record = None if foreign.is_remote(path) else read_record(path)
+    record = None if is_remote(path) else read_record(path)
     kind = record["kind"] if record else None
     if kind in ARTIFACTS and not (kind == "predictions" and stamp_in(path) is None):
         stamp = stamp_in(path) or Path(path)
@@ -44,7 +42,7 @@ def portrait(path: str) -> dict[str, Any]:
     else:
         found = _strange(path)
         found["kind"] = kind or found["kind"]
-    owner = None if foreign.is_remote(path) else home(path)
+    owner = None if is_remote(path) else home(path)
     if owner and Path(path).name not in (owner.name, *_stamp_name(owner)):
         found["member_of"] = os.path.relpath(owner)
     if record:
@@ -59,7 +57,7 @@ def _strange(path: str) -> dict[str, Any]:
     try:
         return foreign.portrait(path)
     except GeomlError:
-        if foreign.is_remote(path) or not Path(path).is_file() or home(path) is None:
+        if is_remote(path) or not Path(path).is_file() or home(path) is None:
             raise
         return {"kind": "file", "bytes": os.path.getsize(path)}
 
@@ -117,7 +115,7 @@ def _asset(asset: dict[str, Any]) -> dict[str, Any]:
     if crs and asset.get("proj:transform") and asset.get("proj:shape"):
         with suppress(ValueError, TypeError, CRSError):  # an item of others may say anything
             grid = Grid.from_dict(asset | {"proj:code": crs})
-            found |= {"shape": [grid.height, grid.width], "grid": foreign.told_grid(grid)}
+            found |= {"shape": [grid.height, grid.width], "grid": told_grid(grid)}
     return {k: v for k, v in found.items() if v is not None}
 
 
@@ -150,7 +148,7 @@ def tiles(head: dict[str, Any], folder: Path) -> dict[str, Any]:
                 "id": s["id"],
                 "datetime": s["datetime"],
                 "shape": s["proj:shape"],
-                "grid": foreign.told_grid(Grid.from_dict(s)),
+                "grid": told_grid(Grid.from_dict(s)),
             }
             for s in head["scenes"]
         ],
@@ -161,7 +159,7 @@ def tiles(head: dict[str, Any], folder: Path) -> dict[str, Any]:
         found["split"] = {
             "blocks": [len(folds), len(folds[0])],
             "buffer": head["split"]["buffer"],
-            "unit": foreign.unit_of(CRS.from_user_input(head["split"]["crs"])),
+            "unit": unit_of(CRS.from_user_input(head["split"]["crs"])),
             "folds": names,
         }
     if head["layers"]:

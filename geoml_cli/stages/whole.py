@@ -11,7 +11,8 @@ import numpy as np
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.digest import sha256_file
 from geoml_cli.formats.jsonfile import read_json
-from geoml_cli.formats.raster import Reader, described, is_remote, opened
+from geoml_cli.formats.raster import Reader, described
+from geoml_cli.formats.remote import is_remote
 from geoml_cli.formats.stamp import (
     Input,
     damage,
@@ -23,6 +24,7 @@ from geoml_cli.formats.stamp import (
 from geoml_cli.geo.grid import Grid
 from geoml_cli.geo.windows import blocks
 from geoml_cli.stages import foreign
+from geoml_cli.stages.any_raster import looked_at
 from geoml_cli.stages.spelled import home
 
 BLOCK = 1024
@@ -75,7 +77,7 @@ def _open(path: str) -> None:
 
 def read_raster(path: str) -> None:
     """Read every block of a raster; what does not read is raised."""
-    with opened(path) as dataset:
+    with looked_at(path) as dataset:
         try:
             raster = described(dataset, path)
         except GeomlError:  # one that no command takes: its bands are read as they are
@@ -111,7 +113,7 @@ def _asset(folder: Path, name: str, asset: dict[str, Any]) -> None:
         return
     read_raster(str(path))
     if "proj:transform" in asset:
-        with opened(str(path)) as dataset:
+        with looked_at(str(path)) as dataset:
             grid = described(dataset, str(path)).grid
         code = asset.get("proj:code") or asset.get("proj:wkt2")
         if grid != Grid.from_dict(asset | {"proj:code": code}):
