@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do command 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PATHS := geoml_cli tests bench examples
+PATHS := geoml_cli tests examples
 
 .PHONY: demo test slow check bench docs clean
 demo: $(READY)
@@ -26,7 +26,7 @@ check: $(VENV)/.ready-dev
 	$(BIN)/python -m geoml_cli.docs --check
 
 bench: $(READY)
-	$(BIN)/python -m bench
+	PYTHONPATH=tests $(BIN)/python -m bench
 
 docs: $(READY)
 	$(BIN)/python -m geoml_cli.docs

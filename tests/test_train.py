@@ -468,7 +468,18 @@ def build(in_channels, *, width: int = 4):
 
 def test_a_part_of_ones_own_travels_in_the_model_and_runs_only_when_trusted(tiles, capsys):
     (tiles / "mine.py").write_text(OWN)
-    words = ["train", "tiles/", "--encoder", "./mine.py:width=6", "--epochs", "1", "--device", "cpu", "-o", "model/"]
+    words = [
+        "train",
+        "tiles/",
+        "--encoder",
+        "./mine.py:width=6",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        "-o",
+        "model/",
+    ]
     assert run(words) == 0
     model = read_model("model")
     assert model.head["encoder"] == "parts/mine.py:width=6" and model.head["halo"] == 1
@@ -476,7 +487,9 @@ def test_a_part_of_ones_own_travels_in_the_model_and_runs_only_when_trusted(tile
     (tiles / "elsewhere").mkdir()
     (tiles / "mine.py").rename(tiles / "elsewhere/mine.py")
     again = [w.replace("./mine.py", "elsewhere/mine.py") for w in words]
-    assert run(again) == 0 and (tiles / "model/model.json").read_bytes() == stamp  # the same code: up to date
+    assert (
+        run(again) == 0 and (tiles / "model/model.json").read_bytes() == stamp
+    )  # the same code: up to date
     capsys.readouterr()
     mapped = ["predict", "scene.tif", "--model", "model", "--device", "cpu", "-o", "maps/"]
     assert run(mapped) == 1

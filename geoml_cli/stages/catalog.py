@@ -120,8 +120,8 @@ def search(catalog: str, asked: Query, source: str | None, limit: int | None) ->
         named = f" of {', '.join(asked.collections)}" if asked.collections else ""
         why = f"holds no items{named}"
         if looked:
-            options = "--collection, --bbox, --intersects, --datetime"
-            why = f"none of the {looked} items match; see {options}"
+            asks = "--collection, --bbox, --intersects, --datetime"
+            why = f"none of the {looked} items match; see {asks}"
         raise NothingMatched(f"{unsigned(catalog)}: {why}")
     return list(hits.values())
 

@@ -77,7 +77,7 @@ def vector(path: str) -> dict[str, Any]:
 def _layer(path: str, name: str) -> dict[str, Any]:
     said = pyogrio.read_info(path, layer=name, force_feature_count=True, force_total_bounds=True)
     columns = dict(zip(map(str, said["fields"]), map(str, said["dtypes"]), strict=True))
-    found = {"name": name, "count": int(said["features"]), "columns": columns}
+    found: dict[str, Any] = {"name": name, "count": int(said["features"]), "columns": columns}
     found |= {"geometry": said["geometry_type"], "crs": said["crs"] and crs_name(said["crs"])}
     if said["total_bounds"] is not None and np.isfinite(said["total_bounds"]).all():
         found["bounds"] = [float(v) for v in said["total_bounds"]]

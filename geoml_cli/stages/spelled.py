@@ -31,7 +31,7 @@ def home(path: str) -> Path | None:
         with suppress(GeomlError):
             record = read_record(stamp) if stamp else None
             if record and file.relative_to(folder).as_posix() in record.get("members", {}):
-                return folder
+                return Path(shown(str(folder)))
     with suppress(GeomlError):
         if file.is_file() and read_record(path):
             return Path(path)

@@ -62,6 +62,8 @@ def _complaints(work: Callable[[], object]) -> Iterator[str]:
 
 def _open(path: str) -> None:
     """Read a file that has no stamp as far as it can be read."""
+    if not is_remote(path):
+        read_record(path)  # a damaged one, or one of a later format, says so
     found = foreign.portrait(path)
     if found["kind"] == "raster":
         read_raster(path)
