@@ -10,6 +10,10 @@ from hypothesis import settings
 
 from geoml_cli.cli import run
 
+# before torch is imported, here and in processes that tests start: on arrays this small, threads that
+# wait for each other cost far more than they give, the more so on a busy machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, max_examples=40, database=None
 )

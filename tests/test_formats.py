@@ -187,6 +187,25 @@ def test_a_journal_goes_on_from_what_was_synced(data, tmp_path_factory):
         assert (found.read() == image).all()
 
 
+def test_a_block_is_on_the_disk_before_it_counts_as_done(tmp_path, monkeypatch):
+    """Else a power cut could leave a block that is marked and not there."""
+    journal = Journal(tmp_path, "x", Layout(small(), (Band("a"),), "uint8"), (10, 40))
+    journal.write(0, np.ones((1, 10, 40)))
+    names = {os.fstat(h).st_ino: n for h, n in ((journal._raw, "raw"), (journal._marks, "marks"))}
+    order = []
+    for call in ("fdatasync", "pwrite"):
+        real = getattr(os, call)
+
+        def noted(handle, *rest, call=call, real=real):
+            order.append((call, names[os.fstat(handle).st_ino]))
+            return real(handle, *rest)
+
+        monkeypatch.setattr(os, call, noted)
+    journal.sync()
+    assert order == [("fdatasync", "raw"), ("pwrite", "marks"), ("fdatasync", "marks")]
+    journal.close()
+
+
 def test_a_journal_of_another_layout_begins_anew(tmp_path):
     first = Journal(tmp_path, "x", Layout(small(), (Band("a"),), "uint8"), (10, 10))
     first.write(0, np.ones((1, 10, 10)))

@@ -306,7 +306,7 @@ def test_a_footprint_round_a_pole_holds_the_pole(code, pole):
         *grid.xy(*np.mgrid[3:197:9, 3:217:9])
     )
     assert shapely.contains_xy(shape, lon, lat).all()
-    assert bbox_of(shape)[0] == -180 and _bbox(shape)[2] == 180
+    assert bbox_of(shape)[0] == -180 and bbox_of(shape)[2] == 180
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from referencing.jsonschema import DRAFT7
 
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats import items as stac
+from geoml_cli.formats.bands import bands_of_asset
 from geoml_cli.formats.copies import asset_words, declare, item_without_files, safe_name
 from geoml_cli.formats.raster import describe
 from geoml_cli.geo.bounds import area_of, cover, cut, dissolve, footprint
@@ -598,3 +599,32 @@ def test_a_collection_without_a_link_becomes_a_property(tmp_path):
 )
 def test_raster_assets_are_told_from_others(asset, is_one):
     assert stac.is_raster_asset(asset) is is_one
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_an_asset_says_as_a_whole_is_true_of_each_band(tmp_path, count):
+    path = served.noise(tmp_path / "a.tif", 20, 20, count=count)
+    whole = {"raster:scale": 0.5, "raster:offset": -1, "nodata": 0, "unit": "K", "gsd": 12}
+    plain = describe(str(path), bands_of_asset(whole))
+    assert [(b.scale, b.offset, b.nodata, b.unit, b.gsd_m) for b in plain.bands] == [
+        (0.5, -1, 0, "K", 12)
+    ] * count
+    assert [b.name for b in plain.bands] == [f"B{n + 1}" for n in range(count)]
+    own = {"bands": [{"name": f"n{n}", "raster:scale": n + 1} for n in range(count)]}
+    named = describe(str(path), bands_of_asset(whole | own))
+    assert [(b.name, b.scale, b.offset) for b in named.bands] == [
+        (f"n{n}", n + 1, -1) for n in range(count)
+    ]
+
+
+def test_bands_that_are_not_as_stac_wants_them_say_nothing():
+    odd = {
+        "eo:bands": [0, {"name": 7, "center_wavelength": "x"}],
+        "raster:bands": "x",
+        "nodata": "none",
+    }
+    assert bands_of_asset(odd) == [{}, {"name": "7"}]
+    assert bands_of_asset({"raster:bands": [{"nodata": "nan", "scale": "2", "offset": True}]}) == [
+        {"nodata": "nan"}
+    ]
+    assert bands_of_asset({"title": "x"}) == []

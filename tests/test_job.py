@@ -14,6 +14,7 @@ from pathlib import Path
 
 import made
 import pytest
+import rasterio.shutil
 
 from geoml_cli.cli import run
 from geoml_cli.errors import GeomlError, NothingMatched, SomeFailed, Stopped, TryLater, UsageMistake
@@ -690,6 +691,28 @@ def test_a_real_command_on_a_full_disk(here):
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
         save_cog(disk / "a.tif", data, layout)
         assert (disk / "a.tif").read_bytes() == (here / "whole.tif").read_bytes()
+
+
+def test_what_an_input_that_failed_left_behind_is_no_member(project):
+    """A raster that is cut short fails in its middle, when blocks of it are written already."""
+    rasterio.shutil.copy("scene.tif", "torn.tif", driver="COG", COMPRESS="NONE", BLOCKSIZE=128)
+    whole = Path("torn.tif").read_bytes()
+    Path("torn.tif").write_bytes(whole[:-5000])
+    call = [
+        "predict",
+        "scene.tif",
+        "torn.tif",
+        "--model",
+        "model",
+        "--device",
+        "cpu",
+        "--window",
+        "32",
+    ]
+    assert run([*call, "--batch", "1", "--keep-going", "-o", "both"]) == 3
+    assert names(project / "both") == ["ground.parquet", "items.json", "scene.tif"]
+    assert read_record("both")["members"].keys() == {"ground.parquet", "scene.tif"}
+    assert not (project / ".both.part").exists()
 
 
 def square(number: int) -> int:

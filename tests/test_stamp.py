@@ -8,10 +8,11 @@ from pathlib import Path
 import made
 import numpy as np
 import pytest
+import served
 from safetensors.numpy import load_file, save_file
 
 from geoml_cli.cli import run
-from geoml_cli.errors import GeomlError
+from geoml_cli.errors import GeomlError, TryLater
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.cog import Layout, save_cog
 from geoml_cli.formats.commit import exchange, put_folder, whole_file
@@ -30,6 +31,7 @@ from geoml_cli.formats.stamp import (
 )
 from geoml_cli.formats.tileset import read_tileset
 from geoml_cli.geo.grid import Grid
+from geoml_cli.stages.inputs import digest_source
 
 OPEN = {"tiles": read_tileset, "model": read_model}
 STAMP = {"tiles": "tileset.json", "model": "model.json"}
@@ -284,3 +286,34 @@ def test_a_record_holds_relative_paths_alone(project):
         inputs = json.loads(text)["geoml"]["inputs"]
         folder = (project / name).parent
         assert all((folder / i["path"]).is_file() for i in inputs) and inputs
+
+
+def test_a_damaged_folder_of_rasters_is_refused_before_any_work(project, capsys):
+    path = project / "maps/scene.tif"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    for verb in (["tile", "maps", "--size", "32"], ["tile", "maps/items.json", "--size", "32"]):
+        capsys.readouterr()
+        assert run([*verb, "-o", "out"]) == 1
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert err.startswith("geoml: tile: maps/scene.tif: changed or damaged")
+        assert not (project / "out").exists()
+
+
+def test_the_digest_of_a_remote_raster_is_of_its_version_not_of_the_moment(tmp_path, monkeypatch):
+    monkeypatch.setattr("geoml_cli.formats.web.PATIENCE.sleep", lambda _: None)
+    made.write(tmp_path / "a.tif", np.ones((1, 4, 4), np.uint8))
+    with served.serving(tmp_path) as server:
+        one = digest_source(f"{server.url}/a.tif?sig=1")
+        assert digest_source(f"{server.url}/a.tif?sig=2") == one  # a signature is no content
+        server.rule = lambda path, span: 503
+        with pytest.raises(TryLater, match="a.tif: the server fails"):
+            digest_source(f"{server.url}/a.tif")
+        server.rule = lambda path, span: 403
+        with pytest.raises(GeomlError, match="a.tif: may not be read"):
+            digest_source(f"{server.url}/a.tif?sig=secret")
+        server.rule = None
+        made.write(tmp_path / "a.tif", np.zeros((1, 4, 4), np.uint8))
+        assert digest_source(f"{server.url}/a.tif") != one

@@ -1,6 +1,7 @@
 """A band described once, everywhere alike."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -19,10 +20,10 @@ class Band:
     nodata: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values; unknown ones are left out, NaN is the word nan."""
+        """As plain JSON values; unknown ones are left out, NaN and infinities are words."""
         plain = {k: v for k, v in asdict(self).items() if v is not None}
-        if self.nodata is not None and math.isnan(self.nodata):
-            plain["nodata"] = "nan"
+        if self.nodata is not None and not math.isfinite(self.nodata):
+            plain["nodata"] = str(float(self.nodata))
         return plain
 
     @classmethod
@@ -52,27 +53,60 @@ class Band:
         return words
 
 
+WORDS = ("nan", "inf", "-inf")  # for what is no number in JSON
+# of an asset as a whole: true of each of its bands that does not say otherwise
+SHARED = (
+    *("gsd", "unit", "nodata", "raster:scale", "raster:offset"),
+    *("eo:common_name", "eo:center_wavelength"),
+)
+
+
 def bands_of_asset(asset: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a STAC asset says of its bands (1.1 `bands`, or `eo:bands` and `raster:bands`), as Band fields."""
-    new, eo, raster = (asset.get(k) or [] for k in ("bands", "eo:bands", "raster:bands"))
+    """What a STAC asset says of its bands (1.1 `bands`, or `eo:bands` and `raster:bands`), as Band fields.
+
+    A single row without a name speaks for all bands, however many there are.
+    """
+    shared = {key: asset[key] for key in SHARED if key in asset}
+    lists = [asset.get(key) for key in ("raster:bands", "eo:bands", "bands")]
+    parts = [part for part in lists if isinstance(part, list)]
+    count = max(map(len, parts), default=0)
     rows = []
-    for i in range(max(len(new), len(eo), len(raster))):
-        said: dict[str, Any] = {}
-        for part in (raster, eo, new):
-            said |= part[i] if i < len(part) else {}
-        micrometres = said.get("eo:center_wavelength", said.get("center_wavelength"))
-        row = {
-            "name": said.get("name"),
-            "common_name": said.get("eo:common_name", said.get("common_name")),
-            "wavelength_nm": round(micrometres * 1000, 6) if micrometres else None,
-            "gsd_m": said.get("gsd", said.get("spatial_resolution")),
-            "unit": said.get("unit"),
-            "scale": said.get("raster:scale", said.get("scale")),
-            "offset": said.get("raster:offset", said.get("offset")),
-            "nodata": said.get("nodata", asset.get("nodata")),
-        }
-        rows.append({k: v for k, v in row.items() if v is not None})
+    for i in range(count or bool(shared)):
+        said = dict(shared)
+        for part in parts:
+            said |= part[i] if i < len(part) and isinstance(part[i], dict) else {}
+        rows.append(_row(said))
     return rows
+
+
+def said_of(said: Sequence[dict[str, Any]], n: int) -> dict[str, Any]:
+    """What is said of band `n`, from 0."""
+    if n < len(said):
+        return said[n]
+    return said[0] if len(said) == 1 and "name" not in said[0] else {}
+
+
+def _row(said: dict[str, Any]) -> dict[str, Any]:
+    """Band fields from STAC's words; what is no number where one is wanted counts as not said."""
+    micrometres = _number(said, "eo:center_wavelength", "center_wavelength")
+    row = {
+        "name": said.get("name"),
+        "common_name": said.get("eo:common_name", said.get("common_name")),
+        "wavelength_nm": round(micrometres * 1000, 6) if micrometres else None,
+        "gsd_m": _number(said, "gsd", "spatial_resolution"),
+        "unit": said.get("unit"),
+        "scale": _number(said, "raster:scale", "scale"),
+        "offset": _number(said, "raster:offset", "offset"),
+        "nodata": said["nodata"] if said.get("nodata") in WORDS else _number(said, "nodata"),
+    }
+    words = ("name", "common_name", "unit")
+    plain = {k: str(v) if k in words else v for k, v in row.items() if v is not None}
+    return {k: v for k, v in plain.items() if v != ""}
+
+
+def _number(said: dict[str, Any], *keys: str) -> float | None:
+    value = next((said[key] for key in keys if said.get(key) is not None), None)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def same_state(a: Band, b: Band) -> bool:

@@ -17,7 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geoml_cli.errors import GeomlError, Unreachable
-from geoml_cli.formats.bands import Band
+from geoml_cli.formats.bands import Band, said_of
 from geoml_cli.formats.remote import Far, explain, is_remote, open_far, open_stored, settings
 from geoml_cli.formats.web import PATIENCE, is_http, unsigned
 from geoml_cli.geo.grid import Grid, Window, crs_name
@@ -121,10 +121,7 @@ def described(
         raise GeomlError(
             f"{path}: bands of types {', '.join(sorted(kinds))}; split it by type first"
         )
-    bands = tuple(
-        _band(dataset, i, said[n] if n < len(said) else {}, grid.gsd_m())
-        for n, i in enumerate(indexes)
-    )
+    bands = tuple(_band(dataset, i, said_of(said, n), grid.gsd_m()) for n, i in enumerate(indexes))
     if len({b.name for b in bands}) < len(bands):
         raise GeomlError(f"{path}: two bands share a name ({', '.join(b.name for b in bands)})")
     return Raster(path, grid, bands, indexes, kinds.pop())

@@ -17,7 +17,6 @@ from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.items import is_raster_asset, parse_json
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.stamp import Input
-from geoml_cli.formats.vectors import digest_vectors, read_vectors
 from geoml_cli.formats.web import is_http, read_text, unsigned
 from geoml_cli.geo.bounds import area_of, dissolve, parse_bbox
 from geoml_cli.geo.query import Query, matches
@@ -85,6 +84,8 @@ def read_area(bbox: str | None, intersects: str | None) -> shapely.Geometry | No
     box = area_of(parse_bbox(bbox)) if bbox else None
     if not intersects:
         return box
+    from geoml_cli.formats.vectors import read_vectors  # geopandas takes its time
+
     table = read_vectors(intersects)
     try:
         shape = dissolve(table.geometry.values, table.crs.to_wkt())
@@ -224,5 +225,7 @@ def inputs_of(
         said = [content_of(hit.item, chosen) for hit, chosen in zip(hits, keys, strict=True)]
         found.append(Input(unsigned(catalog), "items", sha256_of(said)))
     if intersects:
+        from geoml_cli.formats.vectors import digest_vectors
+
         found.append(Input(intersects, "area", digest_vectors(intersects)))
     return found + [Input(unsigned(want.asset["href"]), "asset", want.digest) for want in wants]
