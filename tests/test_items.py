@@ -18,7 +18,7 @@ from referencing.jsonschema import DRAFT7
 
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats import items as stac
-from geoml_cli.formats.bands import bands_of_asset
+from geoml_cli.formats.bands import Band, bands_of_asset
 from geoml_cli.formats.copies import asset_words, declare, item_without_files, safe_name
 from geoml_cli.formats.raster import describe
 from geoml_cli.geo.bounds import area_of, cover, cut, dissolve, footprint
@@ -628,3 +628,10 @@ def test_bands_that_are_not_as_stac_wants_them_say_nothing():
         {"nodata": "nan"}
     ]
     assert bands_of_asset({"title": "x"}) == []
+
+
+@pytest.mark.parametrize("nodata", [float("nan"), float("inf"), float("-inf"), -1e30, 0.0])
+def test_any_nodata_value_can_be_said_in_json(nodata):
+    plain = json.dumps(Band("x", nodata=nodata).to_stac("float32"), allow_nan=False)
+    [said] = bands_of_asset({"bands": [json.loads(plain)]})
+    assert np.array_equal([Band.from_dict(said).nodata], [nodata], equal_nan=True)

@@ -69,16 +69,13 @@ def open_raster(path: str) -> tuple[rasterio.DatasetReader, Far | None]:
 def opened(path: str) -> Iterator[rasterio.DatasetReader]:
     """A raster open for the length of a block; what a server would not send is raised at its end."""
     dataset, far = open_raster(path)
-    with dataset:
-        try:
-            with settings(path):
-                yield dataset
-        except Exception:
-            if far:  # the reason behind
-                far.check()
-            raise
-    if far:
-        far.check()
+    try:
+        with dataset, settings(path):
+            yield dataset
+    finally:
+        if far:  # also where it is the reason behind another error
+            far.close()
+            far.check()
 
 
 def _unreadable(path: str, error: Exception, where: str = "") -> GeomlError:
