@@ -26,7 +26,7 @@ check: $(VENV)/.ready-dev
 	$(BIN)/python -m geoml_cli.docs --check
 
 bench: $(READY)
-	PYTHONPATH=tests $(BIN)/python -m bench
+	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=tests $(BIN)/python -m bench $(NAMES)
 
 docs: $(READY)
 	$(BIN)/python -m geoml_cli.docs
