@@ -11,7 +11,7 @@ PATHS := geoml_cli tests examples
 
 .PHONY: demo test slow check bench docs clean
 demo: $(READY)
-	@$(MAKE) --no-print-directory -C examples/landcover PATH="$(abspath $(BIN)):$$PATH"
+	@$(MAKE) --no-print-directory -C examples/landcover
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile

@@ -534,7 +534,11 @@ def test_make_reads_the_depfile_whatever_the_names(here):
     (here / "Makefile").write_text("out/tileset.json:\n\t@echo stale\ninclude dep.d\n")
 
     def make() -> str:
-        got = subprocess.run(["make", "-r", "out/tileset.json"], capture_output=True, text=True)
+        got = subprocess.run(
+            ["make", "-r", "--no-print-directory", "out/tileset.json"],
+            capture_output=True,
+            text=True,
+        )
         assert (got.returncode, got.stderr) == (0, "")
         return got.stdout
 
@@ -553,7 +557,11 @@ def test_a_target_of_any_name_is_a_target_for_make(here):
     for out in ("a b", "k=v", "5%", "x#y"):
         build(out, depfile="dep.d").report([])
         (here / "in.txt").touch()
-        goal = subprocess.run(["make", "-r", "-f", "dep.d", "-pn"], capture_output=True, text=True)
+        goal = subprocess.run(
+            ["make", "-r", "--no-print-directory", "-f", "dep.d", "-pn"],
+            capture_output=True,
+            text=True,
+        )
         assert f"\n{out}/tileset.json: in.txt\n" in goal.stdout, out
 
 

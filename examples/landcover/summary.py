@@ -19,4 +19,6 @@ for name, path in ROWS.items():
     ]
     print(f"{name:27}{'   '.join(cells)}   {metrics['accuracy']['n']:4}")
 here = Path.cwd()
-print(f"\nmap      {here / 'map' / 'olinda.tif'}\npicture  {here / 'map.png'}\nreport   {here / 'report.html'}")
+print(
+    f"\nmap      {here / 'map' / 'olinda.tif'}\npicture  {here / 'map.png'}\nreport   {here / 'report.html'}"
+)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from geoml_cli.errors import TryLater
+from geoml_cli.errors import GeomlError, TryLater
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -90,6 +90,10 @@ def locked(out: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        if not path.exists():  # on a place where nothing can be created it looks like a held lock
+            raise GeomlError(
+                f"{out}: nothing can be created in {out.parent}; name another -o"
+            ) from None
         raise TryLater(f"{out}: another run is writing it; try again when that is done") from None
     try:
         yield

@@ -1,5 +1,6 @@
 """Labels from vector files and class rasters, burnt into windows of a scene."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from geoml_cli.geo.classes import IGNORE, Class, legend
 from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.stages.inputs import digest_source
 
+log = logging.getLogger("geoml")
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
 
 
@@ -86,6 +88,10 @@ class Labels:
                 f"{self.path}: {', '.join(sorted(kinds))}; labels are polygons or points"
             )
         self.classes = legend(sorted({n for n in names if n}))
+        if without := sum(n is None for n in names):
+            log.warning(
+                "%s: %d of %d features have no class; left out", self.path, without, len(names)
+            )
         ids = {c.name: c.id for c in self.classes}
         self._shapes = [(g, ids[n]) for g, n in zip(table.geometry, names, strict=True) if n]
         self._crs = table.crs.to_wkt()

@@ -131,6 +131,11 @@ def fit_all(
     states, norms, bests, rows = [], [], [], []
     shares = parts_of(tiles)
     network = None
+    if tiles.lattice is None:
+        log.warning(
+            "the tiles have no split: nothing validates, the last epoch is kept, and no ground is left"
+            " to score on; cut them with `geoml tile --split blocks:8`"
+        )
     for part in shares:
         feed = Feed(tiles, part)
         check_part(feed, tiles, part.member)
@@ -140,9 +145,13 @@ def fit_all(
         states.append(network.state_dict())
         norms.append(norm)
         bests.append(
-            {"member": part.member, "epoch": progress.best_epoch, "watch": _finite(progress.best)}
+            {"member": part.member, "epoch": _epoch(progress), "watch": _finite(progress.best)}
         )
         rows += progress.history
+        log.info(
+            "member %d of %d: %d epochs, best validation score %s",
+            *(part.member + 1, len(shares), progress.epoch, bests[-1]["watch"]),
+        )
     assert network is not None
     halo = reach(network, 1)
     save_weights(job.part / WEIGHTS, states)
@@ -279,6 +288,11 @@ def _bar(job: Job, what: str, total: int) -> Any:
 
     quiet = job.manners.quiet or not sys.stderr.isatty()
     return tqdm(total=total, desc=what, unit="epoch", disable=quiet, leave=False)
+
+
+def _epoch(progress: Any) -> int:
+    """The epoch whose weights are kept: the best scored, else the last."""
+    return progress.best_epoch if progress.best_epoch > 0 else progress.epoch
 
 
 def _finite(value: float) -> float | None:
