@@ -50,16 +50,6 @@ def project(geometry: shapely.Geometry, source: str, target: str) -> shapely.Geo
     return shapely.transform(geometry, moved)
 
 
-def bounds_in(geometry: shapely.Geometry, crs: str) -> Bounds | None:
-    """Bounds, in a CRS, of a CRS84 geometry whose edges are densified; None where it is not finite."""
-    longest = max(np.ptp(shapely.get_coordinates(geometry), axis=0).max() / 64, 1e-9)
-    dense = shapely.get_coordinates(project(shapely.segmentize(geometry, longest), LONLAT, crs))
-    dense = dense[np.isfinite(dense).all(axis=1)]
-    if not len(dense):
-        return None
-    return Bounds(*dense.min(axis=0), *dense.max(axis=0))
-
-
 def footprint(ring: np.ndarray) -> shapely.Geometry:
     """Ground inside a CRS84 ring (n, 2) whose points lie close together, cut at the antimeridian.
 
