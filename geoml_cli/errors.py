@@ -59,6 +59,8 @@ class TryLater(GeomlError):
 class Unreachable(TryLater):
     """A server that does not answer, or fails, after retries."""
 
+    wait_s: float | None = None  # what it asks to be left alone for
+
 
 class SomeFailed(GeomlError):
     """Some inputs failed under --keep-going; what could be written was."""

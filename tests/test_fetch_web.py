@@ -29,8 +29,7 @@ def home(tmp_path, monkeypatch):
     """A catalog in a folder `cat`, and a web that is asked again at once."""
     served.two_scenes(tmp_path / "cat")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(web.PATIENCE, "wait", wait_none())
-    monkeypatch.setattr(remote, "TIMEOUT_S", 5)
+    monkeypatch.setattr(web, "BACK_OFF", wait_none())
     return tmp_path
 
 
@@ -64,7 +63,7 @@ def test_a_small_area_of_a_large_scene_is_a_small_part_of_its_bytes(home):
     served.noise(home / "cat/a/a1/red.tif", 2000, 2000)
     with served.serving(home / "cat") as server:
         box = "15.005,45.14,15.01,45.145"
-        assert fetch("--bbox", box, "--assets", "red", catalog=f"{server.url}/a/a1/item.json") == 0
+        assert fetch("--bbox", box, "--bands", "red", catalog=f"{server.url}/a/a1/item.json") == 0
         spans = [
             r.removeprefix("bytes=").split("-")
             for _, p, r in server.log
@@ -330,7 +329,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(home, capsys):
                 served.noise(path, 1500, 1500, seed=8)
 
     with served.serving(home / "cat", rule=rule) as server:
-        assert fetch("--assets", "red", catalog=f"{server.url}/a/a1/item.json") == 1
+        assert fetch("--bands", "red", catalog=f"{server.url}/a/a1/item.json") == 1
     assert "a1/red.tif: changed while it was read" in capsys.readouterr().err
     assert not Path("scenes").exists()
 

@@ -683,22 +683,37 @@ def test_a_real_command_on_a_full_disk(here):
     from rasterio.transform import from_origin
 
     from geoml_cli.formats.bands import Band
-    from geoml_cli.formats.cog import Layout, save_cog
+    from geoml_cli.formats.cog import Layout, save_cog, write_cog
     from geoml_cli.geo.grid import Grid
 
     layout = Layout(Grid("EPSG:32633", from_origin(0, 0, 1, 1), 600, 600), (Band("a"),), "uint8")
     data = np.random.default_rng(0).integers(0, 255, (1, 600, 600), np.uint8)
-    save_cog(here / "whole.tif", data, layout)
+
+    def through_a_raw_file(path):
+        raw = path.with_suffix(".raw")
+        try:
+            raw.write_bytes(data.tobytes())
+            write_cog(raw, path, layout)
+        finally:
+            raw.unlink(missing_ok=True)
+
+    def at_once(path):
+        save_cog(path, data, layout)
+
+    at_once(here / "whole.tif")
+    ways = {through_a_raw_file: (300, 420, 600, 740, 820), at_once: (60, 200, 300, 400)}
     with little_disk(here / "disk", 300) as disk:
-        for size_kb in (300, 420, 600, 740, 820):
-            subprocess.run(["mount", "-o", f"remount,size={size_kb}k", str(disk)], check=True)
-            with pytest.raises(OSError) as caught:
-                save_cog(disk / "a.tif", data, layout)
-            assert caught.value.errno == errno.ENOSPC, size_kb
-            assert names(disk) == []
-        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
-        save_cog(disk / "a.tif", data, layout)
-        assert (disk / "a.tif").read_bytes() == (here / "whole.tif").read_bytes()
+        for write, sizes in ways.items():
+            for size_kb in sizes:
+                subprocess.run(["mount", "-o", f"remount,size={size_kb}k", str(disk)], check=True)
+                with pytest.raises(OSError) as caught:
+                    write(disk / "a.tif")
+                assert caught.value.errno == errno.ENOSPC, size_kb
+                assert names(disk) == []
+            subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+            write(disk / "a.tif")
+            assert (disk / "a.tif").read_bytes() == (here / "whole.tif").read_bytes()
+            (disk / "a.tif").unlink()
 
 
 def test_what_an_input_that_failed_left_behind_is_no_member(project):

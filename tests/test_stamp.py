@@ -303,7 +303,7 @@ def test_a_damaged_folder_of_rasters_is_refused_before_any_work(project, capsys)
 
 
 def test_the_digest_of_a_remote_raster_is_of_its_version_not_of_the_moment(tmp_path, monkeypatch):
-    monkeypatch.setattr("geoml_cli.formats.web.PATIENCE.sleep", lambda _: None)
+    monkeypatch.setattr("geoml_cli.formats.web.BACK_OFF", lambda _: 0)
     made.write(tmp_path / "a.tif", np.ones((1, 4, 4), np.uint8))
     with served.serving(tmp_path) as server:
         one = digest_source(f"{server.url}/a.tif?sig=1")

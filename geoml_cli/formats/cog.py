@@ -9,17 +9,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError  # what rasterio.shutil lets through
 from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 from rasterio.shutil import copy as translate
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.commit import whole_file
+from geoml_cli.formats.digest import note_written
 from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.geo.windows import blocks
 
@@ -154,20 +157,11 @@ def write_cog(
     """Translate a raw file of bands (C, H, W) to a COG."""
     vrt = raw.with_suffix(".vrt")
     vrt.write_text(_vrt(raw.name, layout), encoding="utf-8")
-    floats = layout.dtype.startswith("float")
-    how = {
-        "BLOCKSIZE": str(COG_BLOCK),
-        "COMPRESS": "DEFLATE",
-        "PREDICTOR": "YES" if floats or not layout.categorical else "NO",
-        "OVERVIEW_RESAMPLING": "NEAREST" if layout.categorical else "AVERAGE",
-        "BIGTIFF": "IF_SAFER",
-        **(options or {}),
-    }
     try:
         with whole_file(path) as temporary:
             # COG's overviews go through temporary files beside the target: raw data again at most
             with rasterio.Env(GDAL_PAM_ENABLED="NO"):
-                translate(str(vrt), str(temporary), driver="COG", **how)
+                translate(str(vrt), str(temporary), driver="COG", **_how(layout, options))
                 with rasterio.open(temporary) as dataset:  # a full disk leaves a torn file
                     last = (dataset.height - 1, dataset.height), (0, dataset.width)
                     dataset.read(1, window=last)
@@ -183,15 +177,38 @@ def write_cog(
             left.unlink()
 
 
-def save_cog(path: Path, data: np.ndarray, layout: Layout) -> None:
-    """Write an array (C, H, W) that is in memory already."""
-    raw = path.with_suffix(".raw")
+def save_cog(
+    path: Path, data: np.ndarray, layout: Layout, options: Mapping[str, str] | None = None
+) -> None:
+    """Write an array (C, H, W) that is in memory; the bytes are those of `write_cog`."""
+    data = np.ascontiguousarray(data, layout.dtype)
+    folder = uuid4().hex
     try:
-        with open(raw, "wb") as file:
-            file.write(np.ascontiguousarray(data, layout.dtype).tobytes())
-        write_cog(raw, path, layout)
-    finally:
-        raw.unlink(missing_ok=True)
+        with (
+            MemoryFile(data.data.cast("B"), dirname=folder, filename="a.raw"),
+            MemoryFile(_vrt("a.raw", layout).encode(), dirname=folder, filename="a.vrt") as vrt,
+            MemoryFile(dirname=folder, filename="a.tif") as made,
+            rasterio.Env(GDAL_PAM_ENABLED="NO"),
+        ):
+            translate(vrt.name, made.name, driver="COG", **_how(layout, options))
+            with whole_file(path) as temporary:
+                temporary.write_bytes(made.getbuffer())
+            note_written(path, made.getbuffer())
+    except (RasterioError, CPLE_BaseError) as error:
+        raise GeomlError(f"{path}: could not be written ({error.__cause__ or error})") from None
+
+
+def _how(layout: Layout, options: Mapping[str, str] | None) -> dict[str, str]:
+    """Options of GDAL's COG driver."""
+    floats = layout.dtype.startswith("float")
+    return {
+        "BLOCKSIZE": str(COG_BLOCK),
+        "COMPRESS": "DEFLATE",
+        "PREDICTOR": "YES" if floats or not layout.categorical else "NO",
+        "OVERVIEW_RESAMPLING": "NEAREST" if layout.categorical else "AVERAGE",
+        "BIGTIFF": "IF_SAFER",
+        **(options or {}),
+    }
 
 
 def _vrt(raw: str, layout: Layout) -> str:

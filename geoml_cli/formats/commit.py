@@ -5,10 +5,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from geoml_cli.errors import GeomlError, TryLater
 
+ONE_AT_A_TIME = Lock()
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
@@ -21,7 +24,9 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+@cache
 def _umask() -> int:
+    """The process's; there is no way to read it without setting it, so it is read once."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
@@ -34,7 +39,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # some writers make files private
+        with ONE_AT_A_TIME:
+            mask = _umask()
+        os.chmod(temporary, 0o666 & ~mask)  # some writers make files private
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)

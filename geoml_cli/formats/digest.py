@@ -5,6 +5,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -22,6 +23,8 @@ def digest_file(path: str | Path) -> str:
     """Hex sha256 of a file's bytes, from the cache where it knows this very file."""
     seen = os.stat(path)
     key = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    if known := _written().get(key):
+        return known
     try:
         with closing(_cache()) as cache:
             row = cache.execute(
@@ -37,6 +40,18 @@ def digest_file(path: str | Path) -> str:
             return found
     except sqlite3.Error:  # no cache is only slower
         return sha256_file(path)
+
+
+def note_written(path: str | Path, data: memoryview) -> None:
+    """Remember, for this process, the digest of bytes that it has just written to a file."""
+    seen = os.stat(path)
+    key = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    _written()[key] = hashlib.sha256(data).hexdigest()
+
+
+@cache
+def _written() -> dict[tuple[int, int, int, int], str]:
+    return {}
 
 
 def _cache() -> sqlite3.Connection:

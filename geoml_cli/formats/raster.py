@@ -18,8 +18,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoml_cli.errors import GeomlError, Unreachable
 from geoml_cli.formats.bands import Band, said_of
-from geoml_cli.formats.remote import Far, explain, is_remote, open_far, open_stored, settings
-from geoml_cli.formats.web import PATIENCE, is_http, unsigned
+from geoml_cli.formats.remote import Far, Head, explain, is_remote, open_far, open_stored, settings
+from geoml_cli.formats.web import PLAIN, Access, is_http, unsigned
 from geoml_cli.geo.grid import Grid, Window, crs_name
 
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors arrive as exceptions
@@ -49,7 +49,9 @@ class Raster:
         )
 
 
-def open_raster(path: str) -> tuple[rasterio.DatasetReader, Far | None]:
+def open_raster(
+    path: str, access: Access = PLAIN, head: Head | None = None
+) -> tuple[rasterio.DatasetReader, Far | None]:
     """Open for reading, with the file behind a URL; what GDAL objects to becomes one line."""
     if not is_remote(path) and not path.startswith("/vsi") and ":" not in path:
         file = Path(path)
@@ -59,16 +61,18 @@ def open_raster(path: str) -> tuple[rasterio.DatasetReader, Far | None]:
             raise GeomlError(f"{path}: is empty (zero bytes); fetch or make it again")
     try:
         if is_http(path):
-            return open_far(path)
+            return open_far(path, access, head)
         return (open_stored if is_remote(path) else rasterio.open)(path), None
     except RasterioError as error:
         raise _unreadable(path, error) from None
 
 
 @contextmanager
-def opened(path: str) -> Iterator[rasterio.DatasetReader]:
+def opened(
+    path: str, access: Access = PLAIN, head: Head | None = None
+) -> Iterator[rasterio.DatasetReader]:
     """A raster open for the length of a block; what a server would not send is raised at its end."""
-    dataset, far = open_raster(path)
+    dataset, far = open_raster(path, access, head)
     try:
         with dataset, settings(path):
             yield dataset
@@ -76,6 +80,14 @@ def opened(path: str) -> Iterator[rasterio.DatasetReader]:
         if far:  # also where it is the reason behind another error
             far.close()
             far.check()
+
+
+def close_raster(dataset: rasterio.DatasetReader, far: Far | None) -> None:
+    """Let go of what `open_raster` gave; raises what a server would not send."""
+    dataset.close()
+    if far:
+        far.close()
+        far.check()
 
 
 def _unreadable(path: str, error: Exception, where: str = "") -> GeomlError:
@@ -143,12 +155,19 @@ def _band(dataset: rasterio.DatasetReader, index: int, said: dict[str, Any], gsd
 class Reader:
     """An open raster; one per thread."""
 
-    def __init__(self, raster: Raster) -> None:
-        self.raster = raster
-        self._open()
+    def __init__(
+        self,
+        raster: Raster,
+        access: Access = PLAIN,
+        head: Head | None = None,
+        already: tuple[rasterio.DatasetReader, Far | None] | None = None,
+    ) -> None:
+        self.raster, self._access, self._head = raster, access, head
+        self._open(already)
 
-    def _open(self) -> None:
-        self._dataset, self._far = open_raster(self.raster.path)
+    def _open(self, already: tuple[rasterio.DatasetReader, Far | None] | None = None) -> None:
+        found = already or open_raster(self.raster.path, self._access, self._head)
+        self._dataset, self._far = found
         flags = [self._dataset.mask_flag_enums[i - 1] for i in self.raster.indexes]
         self._masked = any(f != [MaskFlags.all_valid] for f in flags)
         self._context = (
@@ -189,11 +208,11 @@ class Reader:
         if self._far:
             read = self._context.run(self._once, inside)
         else:
-            read = (self._patiently if is_remote(self.raster.path) else self._once)(inside)
+            far = is_remote(self.raster.path)
+            read = PLAIN.patience(self._patiently, inside) if far else self._once(inside)
         data[(slice(None), *here)], valid[here] = read
         return data, valid
 
-    @PATIENCE.wraps
     def _patiently(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         if self._dataset.closed:
             self._open()

@@ -6,8 +6,9 @@ that is not there: scale, offset, nodata and validity would go without a word.
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from io import BytesIO
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -16,33 +17,75 @@ import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from geoml_cli.errors import GeomlError, Unreachable
-from geoml_cli.formats.web import PATIENCE, TIMEOUT_S, blame, no_answer, unsigned
+from geoml_cli.formats.web import PLAIN, Access, blame, cut_short, no_answer, unsigned
 
 REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 # of object stores; GDAL_NUM_THREADS stays unset: with it GDAL 3.10 drops its HTTP retries
 STORES = REMOTE | {"GDAL_HTTP_TIMEOUT": "60", "CPL_VSIL_CURL_NON_CACHED": "/vsi"}
-HEAD_BYTES = 2**16  # asked for at once: the header of most files
-CHUNK_BYTES = 2**15  # small reads are rounded to this
-CHUNKS = 32  # of them kept
-GAP_BYTES = 2**14  # ranges this close are asked for as one
+HEAD_BYTES = 2**14  # asked for at once: the header of most files
+CHUNK_BYTES = 2**14  # small reads are rounded to this
+CHUNKS = 64  # of them kept
+GAP_BYTES = 2**13  # ranges this close are asked for as one
 RANGE_BYTES = 2**24  # unless that gets as large as this
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first bytes of what a URL names, its size and version; all empty where a server knows no ranges."""
+
+    data: bytes = b""
+    size: int = 0
+    tag: str | None = None
+
+
+def read_head(href: str, access: Access = PLAIN, size: int = HEAD_BYTES) -> Head:
+    """Ask for the beginning of a file; raises what the server says."""
+
+    def ask() -> Head:
+        # a range, not HEAD: a signature is for GET alone
+        want = {"Range": f"bytes=0-{size - 1}", "Accept-Encoding": "identity"}
+        with access.get(href, **want) as answer:
+            status, sent = answer.status_code, answer.headers
+            tag = sent.get("ETag") or sent.get("Last-Modified")
+            if status in (200, 416):  # 416: an empty file
+                return Head(tag=tag)
+            if status != 206:
+                raise blame(href, status, sent.get("Retry-After"))
+            return Head(*_part_of(access.body(answer, href), href, 0, sent))
+
+    return access.patience(ask)
+
+
+def _part_of(
+    body: bytes, href: str, first: int, sent: Mapping[str, str]
+) -> tuple[bytes, int, str | None]:
+    """The bytes of a 206, with the size and version of the whole; checked against what it says of itself."""
+    said = re.match(r"bytes (\d+)-(\d+)/(\d+)", sent.get("Content-Range", ""))
+    if not said or int(said[1]) != first or len(body) != int(said[2]) - first + 1:
+        raise cut_short(href)
+    return body, int(said[3]), sent.get("ETag") or sent.get("Last-Modified")
+
+
+def version_of(href: str) -> str | None:
+    """The ETag of what a URL names, else its date; None where the server tells neither."""
+    return read_head(href, size=1).tag
 
 
 class Far:
     """The bytes of a URL as a file; what keeps them from coming is in `error`, for GDAL does not tell."""
 
-    def __init__(self, href: str) -> None:
-        """Read the beginning; raises what the server says."""
-        import requests
-
-        self.href, self.size = href, 0
+    def __init__(self, href: str, access: Access = PLAIN, head: Head | None = None) -> None:
+        """Read the beginning, if it is not known yet; raises what the server says."""
+        head = head or read_head(href, access)
+        self.href, self.access = href, access
+        self.size, self._tag = head.size, head.tag
         self.error: GeomlError | None = None
-        self._session = requests.Session()
-        self._tag: str | None = None
         self._whole: IO[bytes] | None = None  # of a server that sends nothing less
         self._at = 0
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
-        self._head = self._fetch(0, HEAD_BYTES)
+        self._head = head.data
+        if not head.size:
+            self._head = self._fetch(0, HEAD_BYTES)
 
     def read(self, size: int = -1) -> bytes:
         """Bytes from the current place on; fewer, and `error`, where they do not come."""
@@ -88,8 +131,9 @@ class Far:
         return self._at
 
     def close(self) -> None:
-        """Hang up."""
-        self._session.close()
+        """Let go of what is kept."""
+        if self._whole:
+            self._whole.close()
 
     def __enter__(self) -> "Far":
         """GDAL opens it as a context."""
@@ -122,46 +166,42 @@ class Far:
         self._chunks.move_to_end(number)
         return self._chunks[number]
 
-    @PATIENCE.wraps
     def _fetch(self, first: int, size: int) -> bytes:
         """Bytes of a range, all of them up to the end of the file."""
-        import requests
+        return self.access.patience(self._ask, first, size)
 
+    def _ask(self, first: int, size: int) -> bytes:
         if self._whole:
             self._whole.seek(first)
             return self._whole.read(size)
         want = {"Range": f"bytes={first}-{first + size - 1}", "Accept-Encoding": "identity"}
-        try:
-            with self._session.get(
-                self.href, headers=want, timeout=TIMEOUT_S, stream=True
-            ) as answer:
-                if answer.status_code == 200:
-                    return self._take_all(answer)
-                if answer.status_code == 416:
-                    return b""  # beyond the end: an empty or truncated file
-                if answer.status_code != 206:
-                    raise blame(self.href, answer.status_code)
-                body, head = answer.content, answer.headers
-        except requests.RequestException as error:
-            raise no_answer(self.href, error) from None
-        said = re.match(r"bytes (\d+)-(\d+)/(\d+)", head.get("Content-Range", ""))
-        if not said or int(said[1]) != first or len(body) != int(said[2]) - first + 1:
-            raise Unreachable(f"{unsigned(self.href)}: an answer cut short; try again later")
-        tag = head.get("ETag")
-        if self.size and (self.size, self._tag) != (int(said[3]), tag):
+        with self.access.get(self.href, **want) as answer:
+            if answer.status_code == 200:
+                return self._take_all(answer)
+            if answer.status_code == 416:
+                return b""  # beyond the end: an empty or truncated file
+            if answer.status_code != 206:
+                said = answer.headers.get("Retry-After")
+                raise blame(self.href, answer.status_code, said)
+            body = self.access.body(answer, self.href)
+            body, total, tag = _part_of(body, self.href, first, answer.headers)
+        if self.size and (self.size, self._tag) != (total, tag):
             raise GeomlError(f"{unsigned(self.href)}: changed while it was read; run this again")
-        self.size, self._tag = int(said[3]), tag
+        self.size, self._tag = total, tag
         return body
 
     def _take_all(self, answer: Any) -> bytes:
         """Keep the whole file, of a server that does not know ranges."""
+        import requests
+
         whole = TemporaryFile()
-        for part in answer.iter_content(2**20):
-            whole.write(part)
-        size = whole.tell()
-        if size != int(answer.headers.get("Content-Length", size)):
-            raise Unreachable(f"{unsigned(self.href)}: an answer cut short; try again later")
-        self.size, self._whole = size, whole
+        try:
+            for part in answer.iter_content(2**20):
+                whole.write(part)
+        except requests.RequestException as error:
+            whole.close()
+            raise no_answer(self.href, error) from None
+        self.size, self._whole = whole.tell(), whole
         whole.seek(0)
         return whole.read(HEAD_BYTES)
 
@@ -207,19 +247,24 @@ class _Files(MultiByteRangeResourceContainer):
         raise PermissionError(path)
 
 
-@PATIENCE.wraps
 def open_stored(path: str) -> rasterio.DatasetReader:
     """Open a raster in an object store, by GDAL's means."""
-    with settings(path):
-        try:
-            return rasterio.open(path)
-        except rasterio.errors.RasterioError as error:
-            raise explain(path, str(error.__cause__ or error)) from None
+
+    def attempt() -> rasterio.DatasetReader:
+        with settings(path):
+            try:
+                return rasterio.open(path)
+            except rasterio.errors.RasterioError as error:
+                raise explain(path, str(error.__cause__ or error)) from None
+
+    return PLAIN.patience(attempt)
 
 
-def open_far(href: str) -> tuple[rasterio.DatasetReader, Far]:
+def open_far(
+    href: str, access: Access = PLAIN, head: Head | None = None
+) -> tuple[rasterio.DatasetReader, Far]:
     """Open a raster behind an http(s) URL, and the file it is read through."""
-    far = Far(href)
+    far = Far(href, access, head)
     try:
         with settings(href):
             return rasterio.open(href, opener=_Files(far), sharing=False), far

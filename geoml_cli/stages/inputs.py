@@ -12,8 +12,9 @@ from geoml_cli.formats import items as stac
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.raster import Raster, describe, is_remote, opened
+from geoml_cli.formats.remote import version_of
 from geoml_cli.formats.stamp import Input, damage, read_record, stamp_in
-from geoml_cli.formats.web import is_http, unsigned, version_of
+from geoml_cli.formats.web import is_http, unsigned
 
 JSON_SUFFIXES = (".json", ".geojson", ".ndjson")
 
