@@ -1,5 +1,6 @@
 # make demo   set up, then map a real scene end to end, offline
 # make test   set up, then run the tests
+# make test-servers   install and start PostgreSQL with pgstac, and search it
 # make check  formatting, lint, types, generated files
 # make bench  ratios against peers and physical limits
 # make docs   man pages and completions
@@ -7,14 +8,21 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do command 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SERVERS := .venv-servers
 PATHS := geoml_cli tests examples
 
-.PHONY: demo test slow check bench docs clean
+.PHONY: demo test test-servers slow check bench docs clean
 demo: $(READY)
 	@$(MAKE) --no-print-directory -C examples/landcover
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+
+test-servers: $(READY) $(SERVERS)/.ready
+	@[ "$$(id -u)" != 0 ] || ls /usr/share/postgresql/*/extension/postgis.control >/dev/null 2>&1 \
+	  || { apt-get -q update && apt-get -qy install --no-install-recommends postgresql postgresql-postgis; } \
+	  || echo "make: PostgreSQL and PostGIS cannot be installed" >&2
+	GEOML_SERVERS=$(abspath $(SERVERS)) $(BIN)/pytest -q -rs -m servers
 
 slow: $(READY)
 	$(BIN)/pytest -q -m "slow or gpu"
@@ -32,7 +40,7 @@ docs: $(READY)
 	$(BIN)/python -m geoml_cli.docs
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVERS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	$(MAKE) --no-print-directory -C examples/landcover clean
 
 $(BIN)/python:
@@ -42,6 +50,11 @@ $(BIN)/python:
 $(READY): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
+
+$(SERVERS)/.ready:
+	$(PYTHON) -m venv $(SERVERS) && $(SERVERS)/bin/pip install -q --disable-pip-version-check \
+	  "pypgstac[psycopg]>=0.9" "stac-fastapi.pgstac>=5" uvicorn && touch $@ \
+	  || echo "make: pgstac cannot be installed" >&2
 
 $(VENV)/.ready-dev: $(READY)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,dev]'

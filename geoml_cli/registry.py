@@ -120,6 +120,16 @@ def options(room: str, name: str) -> dict[str, Option]:
     raise GeomlError(f"{_file(room, name)}: defines no function {entry}(); see ARCHITECTURE.md")
 
 
+def constant(room: str, name: str, word: str) -> Any:
+    """A value that a part's file sets at its top, read without importing it; None where it does not."""
+    for node in _parsed(room, name).body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == word for target in node.targets
+        ):
+            return ast.literal_eval(node.value)
+    return None
+
+
 def parse(room: str, spec: str) -> tuple[str, dict[str, Any]]:
     """Split `name:key=value,key=value` and check it against the part's options."""
     name, _, tail = spec.partition(":")

@@ -8,14 +8,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 import shapely
+from dateutil.relativedelta import relativedelta
 
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.geo.bounds import across, area_of, cut
+from geoml_cli.geo.cql import passes
 from geoml_cli.geo.grid import Bounds
 
-WRITE = "write 2023, 2023-05, 2023-05-01, an RFC 3339 time, or two of them as A/B; .. leaves an end open"
+WRITE = "write 2023, 2023-05, 2023-05-01, an RFC 3339 time, or two of them as A/B; .. leaves an end open, P30D is a length of time"
 CALENDAR = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+LENGTH = re.compile(
+    r"P(?=\d|T\d)(?:(?P<years>\d+)Y)?(?:(?P<months>\d+)M)?(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+)D)?"
+    r"(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+)S)?)?",
+    re.ASCII,
+)
 
 
 def _raise(error: GeomlError) -> None:
@@ -27,6 +34,8 @@ class Query:
     """What `geoml fetch` asks a source for; sources may leave out what `matches` would refuse.
 
     `area` is in CRS84, cut at the antimeridian; `start` and `end` are UTC, both included.
+    `max_cloud` is in percent, `filter` CQL2 as JSON, `sort` pairs of property and whether it
+    falls; `limit` is how many items will be taken at most, where that is known before.
     A source adds to `files` what it reads, and hands to `trouble` what it can do without.
     """
 
@@ -35,25 +44,44 @@ class Query:
     area: shapely.Geometry | None = None
     start: datetime | None = None
     end: datetime | None = None
+    ids: tuple[str, ...] = ()
+    max_cloud: float | None = None
+    filter: dict[str, Any] | None = None
+    sort: tuple[tuple[str, bool], ...] = ()
+    limit: int | None = None
     text: str | None = None  # what `href` holds, where that has been read already
     files: list[str] = field(default_factory=list, compare=False)
     trouble: Callable[[GeomlError], None] = field(default=_raise, compare=False)
 
 
 def matches(query: Query, item: dict[str, Any]) -> bool:
-    """Whether an item is of the collections, may share ground with the area, and overlaps the times."""
+    """Whether an item is what is looked for; of its ground and the area it is enough that they may meet."""
     if query.collections and collection_of(item) not in query.collections:
         return False
+    if query.ids and item.get("id") not in query.ids:
+        return False
+    if query.max_cloud is not None:
+        cloud = cloud_of(item)
+        if cloud is None or cloud > query.max_cloud:
+            return False
     if query.start or query.end:
         first, last = times_of(item)
         if first is None or last is None:
             return False
         if (query.end and first > query.end) or (query.start and last < query.start):
             return False
+    if query.filter and not passes(query.filter, item):
+        return False
     if query.area is None:
         return True
     ground = ground_of(item)
     return ground is None or bool(shapely.intersects(query.area, ground))
+
+
+def cloud_of(item: dict[str, Any]) -> float | None:
+    """Cloud cover in percent; None where the item does not say."""
+    said = (item.get("properties") or {}).get("eo:cloud_cover")
+    return float(said) if isinstance(said, int | float) and not isinstance(said, bool) else None
 
 
 def collection_of(item: dict[str, Any]) -> str | None:
@@ -113,10 +141,24 @@ def ground_of(item: dict[str, Any]) -> shapely.Geometry | None:
         ) from None
 
 
-def parse_times(text: str) -> tuple[datetime | None, datetime | None]:
-    """First and last moment, UTC, that `--datetime` means; both are included, None is open."""
+def parse_times(text: str, now: datetime | None = None) -> tuple[datetime | None, datetime | None]:
+    """First and last moment, UTC, that `--datetime` means; both are included, None is open.
+
+    A length of time (ISO 8601, such as P30D) lasts until the moment behind it, or begins with the
+    one before it; alone, or with an open end, it goes back from now.
+    """
     first, slash, last = (part.strip() for part in text.partition("/"))
+    first_s, last_s = _length(first), _length(last) if slash else None
+    if first_s and last_s:
+        raise UsageMistake(f"--datetime {text!r}: two lengths and no moment; {WRITE}")
+    if first_s:
+        ends = _unit(last, text)[1] if last not in ("", "..") else None
+        return _moved(ends or now or datetime.now(UTC), first_s, -1, text), ends
     start = None if first in ("", "..") and slash else _unit(first, text)[0]
+    if last_s:
+        if start is None:
+            raise UsageMistake(f"--datetime {text!r}: a length that begins nowhere; {WRITE}")
+        return start, _moved(start, last_s, 1, text)
     end = (
         _unit(first, text)[1] if not slash else None if last in ("", "..") else _unit(last, text)[1]
     )
@@ -127,6 +169,30 @@ def parse_times(text: str) -> tuple[datetime | None, datetime | None]:
             f"--datetime {text!r}: ends before it starts; put the earlier time first"
         )
     return start, end
+
+
+def _length(text: str) -> relativedelta | None:
+    """A length of time; None where the text is none."""
+    found = LENGTH.fullmatch(text.upper())
+    if not found:
+        return None
+    return relativedelta(**{k: int(v) for k, v in found.groupdict().items() if v})
+
+
+def _moved(when: datetime, length: relativedelta, sign: int, whole: str) -> datetime:
+    try:
+        return when + sign * length
+    except (ValueError, OverflowError):
+        raise UsageMistake(f"--datetime {whole!r}: leads out of the calendar; {WRITE}") from None
+
+
+def parse_sort(text: str) -> tuple[tuple[str, bool], ...]:
+    """Read `--sort`: properties, the most important first; a minus before one that is to fall."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    found = tuple((part.lstrip("+-").removeprefix("properties."), part[0] == "-") for part in parts)
+    if not found or not all(name for name, _ in found):
+        raise UsageMistake(f"--sort {text!r}: name properties, such as -datetime or eo:cloud_cover")
+    return found
 
 
 def _unit(text: str, whole: str) -> tuple[datetime, datetime]:

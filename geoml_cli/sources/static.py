@@ -41,7 +41,7 @@ def search(query: Query) -> Iterator[dict[str, Any]]:
     yield from _walk(query.href, None, Files(query), set())
 
 
-def open(asset: dict[str, Any]) -> str:
+def open(asset: dict[str, Any], fresh: bool = False) -> str:
     """The href to read an asset from, right now."""
     return asset["href"]
 
