@@ -533,7 +533,7 @@ def test_a_chain_goes_back_to_a_catalog(project, ask, told):
         item["assets"]["data"] = item["assets"].pop("map") | {"href": "../scene.tif"}
     os.mkdir("catalog")
     Path("catalog/items.json").write_text(json.dumps(catalog))
-    asked = ["--bbox", "14.9,45.0,15.0051234567,45.2", "--datetime", "2023-05", "--assets", "data"]
+    asked = ["--bbox", "14.9,45.0,15.0051234567,45.2", "--datetime", "2023-05", "--bands", "data"]
     assert run(["fetch", "catalog/items.json", *asked, "-o", "scenes"]) == 0
     assert run(["tile", "scenes", "--size", "32", "-o", "plain"]) == 0
     found = told("plain", "--why")["why"]

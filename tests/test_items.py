@@ -56,7 +56,7 @@ def check_valid(item):
         for words in [
             item["properties"],
             *item["assets"].values(),
-            *(band for asset in item["assets"].values() for band in asset["bands"]),
+            *(band for asset in item["assets"].values() for band in asset.get("bands", [])),
         ]
         for word in words
         if ":" in word

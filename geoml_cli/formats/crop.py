@@ -7,10 +7,11 @@ smallest, or the largest that is free. Integers whose 256 or 65536 values are al
 widened by a step.
 """
 
+import json
 import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,68 +21,180 @@ from rasterio import DatasetReader
 from rasterio.enums import MaskFlags
 
 from geoml_cli.errors import GeomlError
-from geoml_cli.formats.bands import Band
-from geoml_cli.formats.cog import Journal, Layout, write_cog
-from geoml_cli.formats.raster import Raster, Reader, described, opened
-from geoml_cli.geo.grid import Window
+from geoml_cli.formats.bands import Band, said_of
+from geoml_cli.formats.cog import Journal, Layout, save_cog, write_cog
+from geoml_cli.formats.raster import Raster, Reader, close_raster, described, open_raster
+from geoml_cli.formats.remote import Head, settings
+from geoml_cli.formats.views import Cropped, Plain, Screen, Screened, View, Warped
+from geoml_cli.formats.web import PLAIN, Access, unsigned
+from geoml_cli.geo.grid import Grid, Window
+from geoml_cli.geo.snap import Target
 
 BLOCK_PX = 512
 BLOCK_BYTES = 64 * 2**20
 BURN_BYTES = 8 * 2**20
+SAMPLE = 2**14  # valid values of a block that are looked at
+SMALL_BYTES = 2 * 2**20  # what is no larger is read at once; a kill loses it
+HOW = {
+    "OVERVIEW_RESAMPLING": "NEAREST",  # an overview shows no value that is not there
+    "COMPRESS": "ZSTD",
+    "LEVEL": "1",
+}
 SYNC_S = 0.5  # a kill loses at most so much reading, and one block
 WIDER = {"uint8": "int16", "int8": "int16", "uint16": "int32", "int16": "int32"}
+SCALING = "SCALING"  # tag: the scale and offset that were applied, by band
 NOT_OURS = {"GEOML", "OVR_RESAMPLING_ALG"}  # tags that are about the source file, not its pixels
 NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A window of a raster, and what its copy is to hold besides pixels."""
+class Way:
+    """What is done to the pixels of a raster on the way into its copy.
 
-    raster: Raster
-    window: Window
+    `indexes` picks bands (GDAL's numbers, from 1); `said` is what is known of them beside the file,
+    `scaling` (scale, offset) what holds for each of them whatever the file says. With `raw` stored
+    values stay as they are. `target` puts them on another grid, `screen` hides some.
+    """
+
+    said: tuple[dict[str, Any], ...] = ()
+    indexes: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None  # for the bands, instead of their own
+    scaling: tuple[tuple[float, float, str | None], ...] | None = None
+    categorical: bool = False
+    raw: bool = False
+    target: Target | None = None
+    resampling: str | None = None
+    screen: Screen | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Part of a raster, and what its copy is to hold besides pixels."""
+
+    raster: Raster  # scale and offset of its bands are what its stored values mean
+    grid: Grid  # of the copy
     block: tuple[int, int]  # height, width
     masked: bool  # whether nodata values alone do not tell what is valid
+    way: Way = Way()
     colors: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    access: Access = PLAIN
+    head: Head | None = None
+    reader: Reader | None = None  # open already: for one use, by the thread that opened it
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the copy holds physical values where the raster holds stored ones."""
+        return not self.way.raw and any((b.scale, b.offset) != (1, 0) for b in self.raster.bands)
+
+    @property
+    def dtype(self) -> str:
+        """Type of the copy's values."""
+        kind = np.dtype(self.raster.dtype)
+        if not self.scaled:
+            return self.raster.dtype
+        return "float32" if kind.itemsize <= 2 or kind == np.float32 else "float64"
 
     @property
     def layout(self) -> Layout:
         """What the COG is to hold, if its nodata need not be chosen."""
         raster, values = self.raster, {str(band.nodata) for band in self.raster.bands}
         nodata = raster.bands[0].nodata if len(values) == 1 else None
-        if self.masked and nodata is None and np.dtype(raster.dtype).kind == "f":
-            nodata = float("nan")
+        bands = tuple(replace(band, nodata=nodata) for band in raster.bands)
+        tags = dict(self.tags)
+        if self.scaled:
+            tags[SCALING] = json.dumps([[b.scale, b.offset] for b in bands])
+            bands = tuple(replace(b, nodata=float("nan"), scale=1.0, offset=0.0) for b in bands)
+        elif self.masked and nodata is None and np.dtype(raster.dtype).kind == "f":
+            bands = tuple(replace(band, nodata=float("nan")) for band in bands)
         return Layout(
-            grid=raster.grid.crop(self.window),
-            bands=tuple(replace(band, nodata=nodata) for band in raster.bands),
-            dtype=raster.dtype,
-            categorical=bool(self.colors),
+            grid=self.grid,
+            bands=bands,
+            dtype=self.dtype,
+            categorical=bool(self.colors) or self.way.categorical,
             colors=self.colors,
-            tags=self.tags,
+            tags=tags,
         )
+
+    @contextmanager
+    def opened(self) -> Iterator[View]:
+        """The pixels of the copy, as stored in the raster."""
+        with self.reader or Reader(self.raster, self.access, self.head) as reader:
+            view: View = Plain(reader)
+            if self.way.screen:
+                view = Screened(view, self.way.screen)
+            if self.way.target:
+                view = Warped(view, self.grid, self.resampling)
+            else:
+                view = Cropped(view, self.grid)
+            yield view
+
+    @property
+    def resampling(self) -> str:
+        """How pixels come to lie on another grid."""
+        classes = self.colors or self.way.categorical
+        return "nearest" if classes else self.way.resampling or "bilinear"
 
 
 def lay_cut(
-    path: str, said: Sequence[dict[str, Any]], where: Callable[[Raster], Window | None]
+    path: str,
+    way: Way,
+    where: Callable[[Raster], Grid | None],
+    access: Access = PLAIN,
+    head: Head | None = None,
 ) -> Cut | None:
-    """Describe a raster and the window `where` finds on it; None where it finds none.
+    """Describe a raster and what `where` wants of it; None where that is nothing.
 
-    `said` is what the raster's STAC asset says of its bands.
+    The raster stays open for `copy`, or until the cut's reader is closed.
     """
-    with opened(path) as dataset:
-        raster = described(dataset, path, said)
-        window = where(raster)
-        if window is None:
-            return None
-        bands = []
-        for index, band in zip(raster.indexes, raster.bands, strict=True):
-            known = dataset.descriptions[index - 1] or band.name != f"B{index}"
-            bands.append(_fitting(band if known else replace(band, name=""), raster.dtype))
-        return _cut(replace(raster, bands=tuple(bands)), window, dataset)
+    dataset, far = open_raster(path, access, head)
+    try:
+        with settings(path):
+            raster = described(dataset, path, () if way.indexes else way.said)
+            raster = _meant(raster, way, dataset)
+            grid = where(raster)
+            if grid:
+                reader = Reader(raster, access, head, (dataset, far))
+                return replace(_cut(raster, grid, way, dataset, access, head), reader=reader)
+    except BaseException:
+        close_raster(dataset, far)
+        raise
+    close_raster(dataset, far)
+    return None
 
 
-def _cut(raster: Raster, window: Window, dataset: DatasetReader) -> Cut:
+def _meant(raster: Raster, way: Way, dataset: DatasetReader) -> Raster:
+    """The raster with the bands that are wanted of it, and what is known of them."""
+    pairs = list(zip(raster.indexes, raster.bands, strict=True))
+    if way.indexes:
+        have = dict(pairs)
+        missing = [i for i in way.indexes if i not in have]
+        if missing:
+            raise GeomlError(f"{unsigned(raster.path)}: has {len(pairs)} bands, no {missing[0]}")
+        pairs = [(i, have[i]) for i in way.indexes]
+    bands = []
+    for n, (index, band) in enumerate(pairs):
+        known = dataset.descriptions[index - 1] or band.name != f"B{index}"
+        if way.indexes:
+            band = Band.from_dict(said_of(way.said, n) | band.to_dict())
+        if way.names and len(way.names) == len(pairs):
+            band, known = replace(band, name=way.names[n]), True
+        if way.scaling:
+            scale, offset, unit = way.scaling[min(n, len(way.scaling) - 1)]
+            band = replace(band, scale=scale, offset=offset, unit=unit or band.unit)
+        bands.append(_fitting(band if known else replace(band, name=""), raster.dtype))
+    indexes = tuple(index for index, _ in pairs)
+    return replace(raster, bands=tuple(bands), indexes=indexes)
+
+
+def _cut(
+    raster: Raster,
+    grid: Grid,
+    way: Way,
+    dataset: DatasetReader,
+    access: Access,
+    head: Head | None,
+) -> Cut:
     flags = {flag for i in raster.indexes for flag in dataset.mask_flag_enums[i - 1]}
     masked = not flags <= {MaskFlags.all_valid, MaskFlags.nodata}
     masked = (
@@ -93,20 +206,27 @@ def _cut(raster: Raster, window: Window, dataset: DatasetReader) -> Cut:
     if len(raster.bands) == 1 and raster.dtype == "uint8":
         with suppress(ValueError):  # it has none
             colors = dataset.colormap(raster.indexes[0])
-    return Cut(
+    cut = Cut(
         raster=raster,
-        window=window,
-        block=_block(raster, window, striped),
-        masked=masked,
+        grid=grid,
+        block=_block(raster, grid, striped),
+        masked=masked or bool(way.screen or way.target),
+        way=way,
         colors={value: rgba[:3] for value, rgba in colors.items() if rgba[3]},
         tags={key: text for key, text in tags.items() if key not in NOT_OURS},
+        access=access,
+        head=head,
     )
+    if way.target:
+        side = Warped.side(raster.grid, grid)
+        cut = replace(cut, block=(side, side))
+    return cut
 
 
-def _block(raster: Raster, window: Window, striped: bool) -> tuple[int, int]:
+def _block(raster: Raster, grid: Grid, striped: bool) -> tuple[int, int]:
     """Height and width of a block: square, or as wide as the window where the source lies in strips."""
     pixel = (len(raster.bands) + 1) * np.dtype(raster.dtype).itemsize
-    wide = window.width if striped else BLOCK_PX
+    wide = grid.width if striped else BLOCK_PX
     while wide * pixel * 16 > BLOCK_BYTES and wide > 16:
         wide = -(-wide // 2)
     return max(1, min(BLOCK_PX, BLOCK_BYTES // (wide * pixel))), wide
@@ -122,17 +242,20 @@ def _fitting(band: Band, dtype: str) -> Band:
     return band if fits else replace(band, nodata=None)
 
 
-def copy(cut: Cut, path: Path, check: Callable[[], None]) -> None:
+def copy(cut: Cut, path: Path, check: Callable[[], None]) -> np.ndarray:
     """Copy the pixels of a cut to a COG at `path`; `check` is called before each block and may raise.
 
-    What is done stays beside `path` until the copy is whole, and is not read again.
+    What is done stays beside `path` until the copy is whole, and is not read again. Gives some of
+    the valid values as stored, (C, n), of those read now.
     """
     layout = cut.layout
     chosen = cut.masked and any(band.nodata is None for band in layout.bands)
+    if layout.nbytes <= SMALL_BYTES:
+        return _copy_at_once(cut, path, check, chosen)
     work = replace(layout, bands=(*layout.bands, Band("valid"))) if chosen else layout
     journal = Journal(path.parent, path.stem, work, cut.block)
     try:
-        _fill(cut, journal, check, chosen)
+        some = _fill(cut, journal, check, chosen)
     except BaseException as error:
         if isinstance(error, GeomlError):  # not where the disk is full
             journal.sync()
@@ -141,40 +264,80 @@ def copy(cut: Cut, path: Path, check: Callable[[], None]) -> None:
             journal.raw.unlink()
             journal.marks.unlink()
         raise
-    how = {"OVERVIEW_RESAMPLING": "NEAREST"}  # an overview shows no value that is not there
     if not chosen:
-        journal.finish(path, how)
-        return
+        journal.finish(path, HOW)
+        return some
     journal.close()
     raw, layout = _burn(journal, layout)
-    write_cog(raw, path, layout, how)
+    write_cog(raw, path, layout, HOW)
     for left in {raw, journal.raw, journal.marks}:
         left.unlink()
+    return some
 
 
-def _fill(cut: Cut, journal: Journal, check: Callable[[], None], chosen: bool) -> None:
+def _copy_at_once(cut: Cut, path: Path, check: Callable[[], None], chosen: bool) -> np.ndarray:
+    """As `copy`, in one read and in memory."""
+    check()
+    layout, grid = cut.layout, cut.grid
+    with cut.opened() as view:
+        data, valid = view.read(Window(0, 0, grid.height, grid.width))
+    some = _some(data, valid)
+    if cut.scaled:
+        data = _physical(data, cut)
+    if chosen:
+        data = np.concatenate([data, valid[None].astype(data.dtype)])
+        nodata = _free_value(data, [slice(None)])
+        if nodata is None:
+            layout, nodata = _widened(layout)
+        data = data[:-1].astype(layout.dtype)
+        layout = _with_nodata(layout, nodata)
+    if layout.bands[0].nodata is not None and (chosen or cut.masked or cut.scaled):
+        data[:, ~valid] = layout.bands[0].nodata
+    check()
+    save_cog(path, data, layout, HOW)
+    return some
+
+
+def _some(data: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Some of the valid values, (C, n)."""
+    step = max(1, int((valid.size / SAMPLE) ** 0.5))
+    return data[:, ::step, ::step][:, valid[::step, ::step]]
+
+
+def _fill(cut: Cut, journal: Journal, check: Callable[[], None], chosen: bool) -> np.ndarray:
     """Read and write the blocks that are not done."""
     todo = np.flatnonzero(~journal.done)
+    some = [np.zeros((len(cut.raster.bands), 0), cut.raster.dtype)]
     if not len(todo):
-        return
+        return some[0]
     synced = time.monotonic()
     nodata = cut.layout.bands[0].nodata
     check()
-    with Reader(cut.raster) as reader:
+    with cut.opened() as view:
         for index in todo:
             check()
-            row, col, height, width = journal.blocks[index]
-            window = Window(cut.window.row + row, cut.window.col + col, height, width)
-            data, valid = reader.read(window)
+            data, valid = view.read(journal.blocks[index])
+            some.append(_some(data, valid))
+            if cut.scaled:
+                data = _physical(data, cut)
             if chosen:
                 data = np.concatenate([data, valid[None].astype(data.dtype)])
-            elif cut.masked:
+            elif cut.masked or cut.scaled:
                 data[:, ~valid] = nodata
             journal.write(int(index), data)
             if time.monotonic() - synced > SYNC_S:
                 journal.sync()
                 synced = time.monotonic()
     journal.sync()
+    return np.concatenate(some, axis=1)
+
+
+def _physical(data: np.ndarray, cut: Cut) -> np.ndarray:
+    """Stored values (C, h, w) to physical ones, in the copy's type; rounded once."""
+    out = np.empty(data.shape, cut.dtype)
+    for i, band in enumerate(cut.raster.bands):
+        out[i] = data[i] * np.float64(band.scale) + np.float64(band.offset)
+    return out
 
 
 def _burn(journal: Journal, layout: Layout) -> tuple[Path, Layout]:
@@ -187,8 +350,8 @@ def _burn(journal: Journal, layout: Layout) -> tuple[Path, Layout]:
     nodata = _free_value(data, parts)
     raw, dtype, target = journal.raw, layout.dtype, data
     if nodata is None:
-        dtype = WIDER.get(dtype, "float64")
-        nodata = float("nan") if dtype == "float64" else float(np.iinfo(dtype).min)
+        layout, nodata = _widened(layout)
+        dtype = layout.dtype
         raw = journal.raw.with_suffix(".wide.raw")
         target = np.memmap(raw, dtype, "w+", shape=shape)
     for part in parts:
@@ -196,12 +359,22 @@ def _burn(journal: Journal, layout: Layout) -> tuple[Path, Layout]:
         values[:, data[count, part] == 0] = nodata
         target[:count, part] = values
     target.flush()
+    return raw, _with_nodata(layout, nodata)
+
+
+def _widened(layout: Layout) -> tuple[Layout, float]:
+    """The layout with a type a step wider, and a value that only this has."""
+    dtype = WIDER.get(layout.dtype, "float64")
+    nodata = float("nan") if dtype == "float64" else float(np.iinfo(dtype).min)
+    return replace(layout, dtype=dtype, colors={}), nodata
+
+
+def _with_nodata(layout: Layout, nodata: float) -> Layout:
     bands = tuple(replace(band, nodata=float(nodata)) for band in layout.bands)
-    colors = layout.colors if dtype == layout.dtype else {}
-    return raw, replace(layout, bands=bands, dtype=dtype, colors=colors)
+    return replace(layout, bands=bands)
 
 
-def _free_value(data: np.memmap, parts: list[slice]) -> float | None:
+def _free_value(data: np.ndarray, parts: list[slice]) -> float | None:
     """A value of the type that no valid pixel has; None where all are taken."""
     span = np.iinfo(data.dtype)
     small = data.itemsize < 4

@@ -80,6 +80,25 @@ def add_raster(item: dict[str, Any], key: str, raster: Raster, folder: Path, **m
             item["stac_extensions"].append(url)
 
 
+def add_file(item: dict[str, Any], key: str, path: Path, folder: Path, **more: Any) -> None:
+    """Add any file that lies in `folder` as an asset: size and checksum."""
+    item["assets"][key] = {
+        "href": "./" + path.relative_to(folder).as_posix(),
+        "file:size": path.stat().st_size,
+        "file:checksum": "1220" + digest_file(path),
+        **more,
+    }
+    if EXTENSIONS["file:"] not in item["stac_extensions"]:
+        item["stac_extensions"].append(EXTENSIONS["file:"])
+
+
+def place_like(item: dict[str, Any], other: dict[str, Any]) -> None:
+    """Give an item without rasters of its own the outline of another."""
+    if item["geometry"] is None and other.get("geometry"):
+        item["geometry"] = other["geometry"]
+        item["bbox"] = other.get("bbox") or bbox_of(shapely.geometry.shape(other["geometry"]))
+
+
 def _trimmed(shape: shapely.Geometry) -> shapely.Geometry:
     """Polygons with whole numbers of TRIM_DEG / 100, no idle vertices, outer rings counterclockwise."""
     slim = shapely.simplify(shape, TRIM_DEG)

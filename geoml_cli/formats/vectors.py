@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import geopandas
@@ -33,6 +34,21 @@ def read_vectors(
             table = geopandas.read_file(path, layer=layer)
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         raise GeomlError(f"{path}: not readable as a vector file ({error})") from None
+    return _checked(table, path, columns)
+
+
+def parse_vectors(text: str, name: str) -> geopandas.GeoDataFrame:
+    """As `read_vectors`, for GeoJSON in a text."""
+    try:
+        table = geopandas.read_file(BytesIO(text.encode()))
+    except (DataSourceError, DataLayerError, ValueError, OSError) as error:
+        raise GeomlError(f"{name}: no GeoJSON that can be read ({error})") from None
+    return _checked(table, name, ())
+
+
+def _checked(
+    table: geopandas.GeoDataFrame, path: str, columns: Sequence[str]
+) -> geopandas.GeoDataFrame:
     if not isinstance(table, geopandas.GeoDataFrame):
         how = "ogr2ogr -a_srs EPSG:4326 -oo X_POSSIBLE_NAMES=lon -oo Y_POSSIBLE_NAMES=lat"
         raise GeomlError(

@@ -1,5 +1,7 @@
 """Areas in degrees: reading, antimeridian, poles, reprojection, the pixels that they cover."""
 
+from functools import lru_cache
+
 import numpy as np
 import shapely
 from pyproj import CRS
@@ -113,6 +115,7 @@ def dissolve(shapes: np.ndarray, crs: str) -> shapely.Geometry:
     return shapely.union_all(shapely.make_valid(meant))
 
 
+@lru_cache(256)
 def cover(area: shapely.Geometry, grid: Grid) -> Window | None:
     """Window of whole pixels that holds the bounds, on the grid, of a CRS84 area; None where they miss.
 

@@ -1,7 +1,7 @@
 """A pixel grid: CRS, affine transform, height and width, and what follows from them."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,6 +145,7 @@ def same_crs(a: str, b: str) -> bool:
     return a == b or CRS.from_user_input(a).equals(CRS.from_user_input(b), ignore_axis_order=True)
 
 
+@lru_cache(256)
 def crs_name(text: str) -> str:
     """An authority code where there is one, else WKT: one spelling for one CRS."""
     try:

@@ -1,123 +1,321 @@
-"""Find scenes in a catalog and keep the pixels of an area: search, crop, describe."""
+"""Find scenes in a catalog and keep the pixels of an area: search, choose, crop, describe."""
 
+import json
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import shapely
 
 from geoml_cli.errors import GeomlError, SomeFailed, UsageMistake
-from geoml_cli.formats.bands import bands_of_asset
-from geoml_cli.formats.copies import asset_words, declare, item_without_files
-from geoml_cli.formats.items import NAME, add_raster, anchor, collection_of, read_collection
+from geoml_cli.formats.crop import Cut
+from geoml_cli.formats.items import NAME, anchor, collection_of, read_collection
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.raster import describe
+from geoml_cli.formats.stamp import Input
+from geoml_cli.formats.views import RESAMPLING
+from geoml_cli.formats.web import Access, is_http, unsigned
 from geoml_cli.geo.bounds import parse_bbox
-from geoml_cli.geo.query import Query, parse_times
+from geoml_cli.geo.choice import Choice
+from geoml_cli.geo.cql import parse_filter
+from geoml_cli.geo.grid import crs_name
+from geoml_cli.geo.query import Query, parse_sort, parse_times
+from geoml_cli.geo.snap import Target
 from geoml_cli.manners import Manners
-from geoml_cli.stages.catalog import (
-    Hit,
-    Trouble,
-    Want,
-    choose,
-    digest,
-    inputs_of,
-    read_area,
-    search,
-)
+from geoml_cli.stages.catalog import Hit, Trouble, content_of, count, read_area, search
+from geoml_cli.stages.cursor import Cursor, cursor_of
+from geoml_cli.stages.inputs import digest_source
 from geoml_cli.stages.job import Job, plan
-from geoml_cli.stages.keep import MARK, keep_all, lay
+from geoml_cli.stages.keep import keep_all, lay, sweep
+from geoml_cli.stages.told_items import kept_items, told_items
+from geoml_cli.stages.wants import HEADS, Want, Wish, digested, wanted
 
+log = logging.getLogger("geoml")
 NO_FOLDER = (".json", ".geojson", ".ndjson", ".tif", ".tiff", ".parquet", ".zip")
 
 
 def run(
     catalog: str,
-    out: str,
+    out: str | None = None,
     *,
     source: str | None = None,
     collections: tuple[str, ...] = (),
     bbox: str | None = None,
     intersects: str | None = None,
     datetime: str | None = None,
-    assets: str | None = None,
+    ids: str | None = None,
+    max_cloud: float | None = None,
+    filter: str | None = None,
+    sort: str | None = None,
     limit: int | None = None,
+    latest: int | None = None,
+    per_month: int | None = None,
+    per_cell: bool = False,
+    cover: bool = False,
+    since: str | None = None,
+    cursor: str | None = None,
+    bands: str | None = None,
+    mask: str | None = None,
+    raw: bool = False,
+    whole: bool = False,
+    crs: str | None = None,
+    resolution: float | None = None,
+    like: str | None = None,
+    resampling: str | None = None,
+    items_only: bool = False,
+    matched: bool = False,
+    retries: int = 5,
+    timeout_s: float = 60,
     manners: Manners = Manners(),
 ) -> None:
     """Write a folder of scenes; see `geoml fetch --help` for what each argument means."""
-    if Path(out).suffix.lower() in NO_FOLDER:
-        raise UsageMistake(f"-o {out}: fetch writes a folder; name one, such as scenes/")
-    keys = list(dict.fromkeys(key.strip() for key in (assets or "").split(",") if key.strip()))
+    wish = Wish(
+        bands=_names(bands),
+        mask=_names(mask),
+        raw=raw,
+        whole=whole,
+        target=_target(crs, resolution, like),
+        resampling=resampling,
+    )
+    _check(out, wish, items_only or matched)
+    if catalog == "-" and intersects == "-":
+        raise UsageMistake("catalog and --intersects both read stdin; put one into a file")
     start, end = parse_times(datetime) if datetime is not None else (None, None)
-    area = read_area(bbox, intersects)
-    trouble = Trouble(manners.keep_going)
-    asked = Query("", collections, area, start, end, trouble=trouble)
-    hits = search(catalog, asked, source, limit)
-    wants = _digested(choose(hits, keys, trouble), trouble, manners.jobs)
-    inputs = inputs_of(catalog, asked, hits, wants, intersects)
+    area, trouble = read_area(bbox, intersects), Trouble(manners.keep_going)
+    choice = Choice(parse_sort(sort) if sort else (), per_month, latest, per_cell, cover)
+    asked = Query(
+        href="",
+        collections=collections,
+        area=area,
+        start=start,
+        end=end,
+        ids=_names(ids),
+        max_cloud=max_cloud,
+        filter=parse_filter(filter) if filter else None,
+        sort=choice.sort,
+        limit=limit,
+        trouble=trouble,
+    )
+    if matched:
+        print(count(catalog, asked, source))
+        return
+    track = _track(since, cursor, out, catalog, asked)
+    kept, skip = [], None
+    if track:
+        kept = kept_items(out, track.forget) if out else []
+        asked, skip = track.narrowed(asked), track.skip
+    hits = search(catalog, asked, source, choice, skip)
+    if track and not hits:
+        log.info("%s: nothing new", unsigned(catalog))
+    if items_only or not hits:
+        _print_items(hits, manners if not items_only else replace(manners, ndjson=True))
+        _advance(track, hits, set(), manners)
+        return
+    assert out
+    replaced = {(hit.item.get("collection"), hit.item["id"]) for hit in hits}
+    kept = [item for item in kept if _key(item) not in replaced]
+    access = Access(tries=retries + 1, timeout_s=timeout_s)
+    wants = _digested(wanted(hits, wish, trouble, kept), trouble, manners.jobs, access)
+    inputs = _inputs(catalog, asked, hits, wants, intersects, like)
+    inputs += [Input(f"kept:{item['id']}", "kept", sha256_of(item)) for item in kept]
     arguments = {
         "collections": sorted(set(collections)),
         "bbox": list(parse_bbox(bbox)) if bbox else None,
-        "datetime": [when and when.isoformat() for when in (start, end)],
-        "assets": sorted(keys),
+        # a length of time is what was asked for, not when that was
+        "datetime": datetime if "P" in (datetime or "").upper() else _texts(start, end),
+        "ids": sorted(asked.ids),
+        "max_cloud": max_cloud,
+        "filter": asked.filter,
+        "sort": [list(pair) for pair in choice.sort],
         "limit": limit,
+        "latest": latest,
+        "per_month": per_month,
+        "per_cell": per_cell,
+        "cover": cover,
+        "since": since,
+        "bands": list(wish.bands),
+        "mask": sorted(wish.mask),
+        "raw": raw,
+        "whole": whole,
+        "crs": wish.target and wish.target.crs,
+        "resolution": resolution,
+        "resampling": resampling,
     }
     if manners.dry_run:
-        plan(manners, _say_plan(wants, area, out, manners.jobs))
+        plan(manners, _say_plan(wants, area, out, manners.jobs, access))
         return
     where = area and sha256_of(shapely.to_wkb(shapely.normalize(area), hex=True))
-    marks = {want.member: want.fingerprint(where) for want in wants}
-    with Job("fetch", out, "scenes", NAME, arguments, inputs, manners) as job:
+    layers = [want.mask for want in wants if want.mask]
+    marks = {want.member: want.fingerprint(where) for want in wants + layers}
+    with Job("fetch", out, "scenes", NAME, arguments, inputs, manners, mixed=True) as job:
         job.failed += trouble.names
         if not job.done:
-            kept = keep_all(job, wants, area, marks)
-            job.commit(describe_all(job, hits, kept, marks))
+            found = keep_all(job, wants, area, marks, access)
+            items = told_items(job, hits, found, marks, kept)
+            sweep(job, {a["href"].removeprefix("./") for i in items for a in i["assets"].values()})
+            job.commit(collection_of(items))
+    failed = {want.hit.item["id"] for want in wants if want.name in job.failed}
+    _advance(track, hits, failed | trouble.scenes, manners)
     _report(job)
 
 
-def describe_all(
-    job: Job, hits: list[Hit], kept: list[Want], marks: dict[str, str]
-) -> dict[str, Any]:
-    """The ItemCollection of the copies in the part folder."""
-    items = []
-    for hit in hits:
-        mine = [want for want in kept if want.hit is hit]
-        if not mine:
-            continue
-        item = item_without_files(hit.item, job.out)
-        for want in mine:
-            said = [
-                {k: v for k, v in b.items() if k != "nodata"} for b in bands_of_asset(want.asset)
-            ]
-            raster = describe(str(job.part / want.member), said)
-            words = asset_words(want.asset) | {MARK: marks[want.member]}
-            add_raster(item, want.key, raster, job.part, **words)
-        declare(item, hit.item)
-        items.append(item)
-    return collection_of(items)
+def _check(out: str | None, wish: Wish, looks: bool) -> None:
+    if out is None and not looks:
+        raise UsageMistake("name where to write: -o scenes/ (or --items-only, --matched)")
+    if out and looks:
+        raise UsageMistake(f"-o {out}: --items-only and --matched write no scenes; leave it out")
+    if out and Path(out).suffix.lower() in NO_FOLDER:
+        raise UsageMistake(f"-o {out}: fetch writes a folder; name one, such as scenes/")
+    if wish.whole and (wish.mask or wish.target or wish.raw):
+        raise UsageMistake("--whole: copies files as they are; no --mask, --raw, grid beside it")
+    if wish.resampling and not wish.target:
+        raise UsageMistake("--resampling: nothing is resampled without --resolution or --like")
+    if wish.resampling and wish.resampling not in RESAMPLING:
+        raise UsageMistake(f"--resampling {wish.resampling}: one of {', '.join(RESAMPLING)}")
 
 
-def _digested(wants: list[Want], trouble: Trouble, jobs: int) -> list[Want]:
-    with ThreadPoolExecutor(jobs) as pool:
-        found = list(pool.map(digest, wants))
-    for error in found:
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(n.strip() for n in (text or "").split(",") if n.strip()))
+
+
+def _texts(*times: Any) -> list[str | None]:
+    return [when and when.isoformat() for when in times]
+
+
+def _target(crs: str | None, resolution: float | None, like: str | None) -> Target | None:
+    if like:
+        if crs or resolution:
+            raise UsageMistake("--like: gives the grid; no --crs or --resolution beside it")
+        return Target(like=describe(like).grid)
+    if crs and not resolution:
+        raise UsageMistake(f"--crs {crs}: give the size of a pixel in it too, --resolution")
+    if resolution is None:
+        return None
+    if not 0 < resolution < float("inf"):
+        raise UsageMistake(f"--resolution {resolution}: the size of a pixel, more than 0")
+    return Target(crs_name(crs) if crs else None, resolution)
+
+
+def _track(
+    since: str | None, cursor: str | None, out: str | None, catalog: str, asked: Query
+) -> Cursor | None:
+    """What keeps account of the scenes that earlier runs brought."""
+    if not since:
+        if cursor:
+            raise UsageMistake("--cursor: keeps account for --since last; give both")
+        return None
+    if since != "last":
+        raise UsageMistake(f"--since {since}: write --since last; times go with --datetime")
+    if not cursor and not out:
+        raise UsageMistake("--since last: name the file that keeps account, --cursor FILE")
+    return cursor_of(cursor or f"{(out or '').rstrip('/')}.cursor.json", catalog, asked)
+
+
+def _advance(track: Cursor | None, hits: list[Hit], lost: set[str], manners: Manners) -> None:
+    """Note what has been brought; what of it failed, by the scene's id, has not."""
+    if track and not manners.dry_run:
+        track.note([hit.item for hit in hits if hit.item["id"] not in lost])
+        track.save()
+
+
+def _key(item: dict[str, Any]) -> tuple[Any, str]:
+    return item.get("collection") or item["properties"].get("collection"), item["id"]
+
+
+def _print_items(hits: list[Hit], manners: Manners) -> None:
+    if manners.ndjson:
+        for hit in hits:
+            print(json.dumps(hit.item, sort_keys=True))
+    elif manners.json:
+        print(json.dumps({"written": [], "failed": [], "up_to_date": True, "scenes": 0}))
+
+
+def _digested(wants: list[Want], trouble: Trouble, jobs: int, access: Access) -> list[Want]:
+    """The wants with the digests of what is behind them, masks included; without those that fail."""
+    layers = {want.mask.member: want.mask for want in wants if want.mask}
+    todo, halted = [*layers.values(), *wants], Event()
+
+    def pause(wait_s: float) -> None:
+        if halted.wait(wait_s):
+            raise GeomlError("the run ends")  # nobody hears it
+
+    patient = replace(access, pause=pause)
+    with ThreadPoolExecutor(min(3 * jobs, 48)) as pool:  # hardly any bytes: all is waiting
+        keep = [n < HEADS for n in range(len(todo))]
+        try:
+            found = list(pool.map(digested, todo, [patient] * len(todo), keep))
+        except BaseException:
+            halted.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    for want, error in zip(todo, found, strict=True):
         if isinstance(error, GeomlError):
-            trouble(error)
-    good = [want for want in found if isinstance(want, Want)]
+            trouble(error, want.hit.item["id"])
+    known = {want.member: want for want in found if isinstance(want, Want)}
+    good = []
+    for want in wants:
+        have = known.get(want.member)
+        if have and (not want.mask or want.mask.member in known):
+            good.append(replace(have, mask=known[want.mask.member]) if want.mask else have)
     if not good:
         raise SomeFailed(f"nothing is fetched: all {len(trouble.names)} inputs failed")
     return good
 
 
+def _inputs(
+    catalog: str,
+    asked: Query,
+    hits: list[Hit],
+    wants: list[Want],
+    intersects: str | None,
+    like: str | None,
+) -> list[Input]:
+    """What decides a fetch: local catalog files, what items from elsewhere say, area, grid, assets."""
+    from geoml_cli.formats.digest import digest_file
+
+    local = dict.fromkeys(name for name in asked.files if not is_http(name))
+    found = [Input(name, "catalog", digest_file(name)) for name in local]
+    if len(local) < len(set(asked.files)) or not local:
+        keys = [{want.source_key for want in wants if want.hit is hit} for hit in hits]
+        said = [content_of(hit.item, chosen) for hit, chosen in zip(hits, keys, strict=True)]
+        found.append(Input(unsigned(catalog), "items", sha256_of(sorted(said))))
+    if intersects == "-":
+        assert asked.area is not None
+        shape = shapely.to_wkb(shapely.normalize(asked.area), hex=True)
+        found.append(Input("-", "area", sha256_of(shape)))
+    elif intersects:
+        from geoml_cli.formats.vectors import digest_vectors
+
+        found.append(Input(intersects, "area", digest_vectors(intersects)))
+    if like:
+        found.append(Input(like, "grid", digest_source(like)))
+    layers = list({want.mask.member: want.mask for want in wants if want.mask}.values())
+    return found + [Input(unsigned(w.asset["href"]), "asset", w.digest) for w in wants + layers]
+
+
 def _say_plan(
-    wants: list[Want], area: shapely.Geometry | None, out: str, jobs: int
+    wants: list[Want], area: shapely.Geometry | None, out: str, jobs: int, access: Access
 ) -> Iterator[str]:
+    if any(want.whole for want in wants):
+        size = sum(want.head.size for want in wants if want.head)
+        yield f"copy {len(wants)} files, {size} bytes over the network, to {out}"
+        return
+
+    def look(want: Want) -> Cut | None:
+        cut = lay(want, area, access)
+        if cut and cut.reader:
+            cut.reader.close()
+        return cut
+
     with ThreadPoolExecutor(jobs) as pool:
-        cuts = list(pool.map(lambda want: lay(want, area), wants))
+        cuts = list(pool.map(look, wants))
     laid = [(want, cut) for want, cut in zip(wants, cuts, strict=True) if cut]
-    pixels = sum(cut.window.height * cut.window.width for _, cut in laid)
+    pixels = sum(cut.grid.height * cut.grid.width for _, cut in laid)
     size = sum(cut.layout.nbytes for _, cut in laid)
     scenes = len({id(want.hit) for want, _ in laid})
     yield (
@@ -125,7 +323,8 @@ def _say_plan(
         f" {size} bytes before compression, to {out}"
     )
     for want, cut in laid:
-        yield f"read {want.name}: {cut.window.height} x {cut.window.width} px, {len(cut.raster.bands)} bands"
+        grid = cut.grid
+        yield f"read {want.name}: {grid.height} x {grid.width} px, {len(cut.raster.bands)} bands"
 
 
 def _report(job: Job) -> None:

@@ -44,8 +44,10 @@ class Job:
         arguments: dict[str, Any],
         inputs: list[Input],
         manners: Manners,
+        mixed: bool = False,
     ) -> None:
-        self.verb, self.manners, self.inputs = verb, manners, inputs
+        """`mixed`: files in the part folder tell themselves what they are of, so other runs' may stay."""
+        self.verb, self.manners, self.inputs, self.mixed = verb, manners, inputs, mixed
         self.named = out.rstrip("/") or out  # as on the command line: what make calls the target
         # a link is followed, so that what it leads to is replaced, on the disk that it leads to
         self.out = Path(
@@ -171,6 +173,8 @@ class Job:
     def _begin(self) -> None:
         self._building = True
         mark = {"fingerprint": self.record["fingerprint"]}
+        if self.mixed:
+            mark = {"verb": self.verb}
         if self.part.is_dir() and (self.part / MARK).is_file():
             try:
                 if read_json(self.part / MARK) == mark:

@@ -65,7 +65,7 @@ def stack_of(scene: Scene) -> Stack:
         if other.grid != first.grid:
             raise GeomlError(
                 f"scene {scene.id}: {first.path} and {other.path} lie on different grids;"
-                " name those of one resolution with `geoml fetch --assets`"
+                " name those of one resolution with `geoml fetch --bands`"
             )
     stack = Stack(scene.id, scene.datetime, tuple(rasters), ())
     count = sum(len(r.bands) for r in rasters)
