@@ -9,13 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import requests
-
-from geoml_cli.errors import GeomlError
+from geoml_cli.errors import GeomlError, Unreachable
 from geoml_cli.formats.commit import whole_file, write_text
-from geoml_cli.formats.web import Access, blame, cut_short, is_http, no_answer, unsigned
+from geoml_cli.formats.web import Access, blame, cut_short, is_http, unsigned
 
-PIECE = 2**16  # what has not come in full is lost when a download breaks off
+PIECE = 2**20
 HASHES = {"11": "sha1", "12": "sha256", "13": "sha512", "d501": "md5"}  # multihash codes, varint
 TOLD = ("x-ms-blob-content-md5",)  # headers that hold the MD5 of the whole, base64
 
@@ -83,14 +81,14 @@ def _more(
         came = 0
         with open(partial, "ab" if status == 206 else "wb") as file:
             try:
-                for piece in answer.iter_content(PIECE):
+                for piece in access.pieces(answer, href):
                     check()
                     file.write(piece)
                     came += len(piece)
-            except requests.RequestException as error:
+            except Unreachable:
                 if came:
                     return None
-                raise no_answer(href, error) from None
+                raise
         return {k: v for k, v in sent.items() if k.lower() in TOLD}
 
 

@@ -20,7 +20,8 @@ from geoml_cli.geo.bounds import footprint
 NAME = "items.json"
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 EXTENSIONS = {  # prefix of fields: the extension that defines them
-    "proj:": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    # 1.2 has proj:code and proj:epsg; readers that know but the latter are still in use
+    "proj:": "https://stac-extensions.github.io/projection/v1.2.0/schema.json",
     "raster:": "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
     "eo:": "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
     "file:": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
@@ -62,7 +63,9 @@ def add_raster(item: dict[str, Any], key: str, raster: Raster, folder: Path, **m
         **raster.grid.to_dict(),
         **more,
     }
-    if not raster.grid.crs.startswith("EPSG:"):  # proj:code wants authority:code
+    if raster.grid.crs.startswith("EPSG:"):
+        item["assets"][key]["proj:epsg"] = int(raster.grid.crs.removeprefix("EPSG:"))
+    else:  # proj:code wants authority:code
         grid = item["assets"][key]
         if len(raster.grid.crs) > 64:
             grid["proj:wkt2"] = grid.pop("proj:code")

@@ -169,7 +169,9 @@ class Reader:
         found = already or open_raster(self.raster.path, self._access, self._head)
         self._dataset, self._far = found
         flags = [self._dataset.mask_flag_enums[i - 1] for i in self.raster.indexes]
-        self._masked = any(f != [MaskFlags.all_valid] for f in flags)
+        # whole numbers that are nodata are found below; floats GDAL compares with some tolerance
+        plain = [[MaskFlags.all_valid], [MaskFlags.nodata]][: 2 - (self.raster.dtype[0] == "f")]
+        self._masked = any(f not in plain for f in flags)
         self._context = (
             copy_context()
         )  # in it rasterio knows the file behind the URL, in any thread

@@ -17,7 +17,7 @@ import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from geoml_cli.errors import GeomlError, Unreachable
-from geoml_cli.formats.web import PLAIN, Access, blame, cut_short, no_answer, unsigned
+from geoml_cli.formats.web import PLAIN, Access, blame, cut_short, unsigned
 
 REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 # of object stores; GDAL_NUM_THREADS stays unset: with it GDAL 3.10 drops its HTTP retries
@@ -192,15 +192,13 @@ class Far:
 
     def _take_all(self, answer: Any) -> bytes:
         """Keep the whole file, of a server that does not know ranges."""
-        import requests
-
         whole = TemporaryFile()
         try:
-            for part in answer.iter_content(2**20):
-                whole.write(part)
-        except requests.RequestException as error:
+            for piece in self.access.pieces(answer, self.href):
+                whole.write(piece)
+        except Unreachable:
             whole.close()
-            raise no_answer(self.href, error) from None
+            raise
         self.size, self._whole = whole.tell(), whole
         whole.seek(0)
         return whole.read(HEAD_BYTES)

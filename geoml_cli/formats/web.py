@@ -1,11 +1,13 @@
 """HTTP with patience: how a URL is reached, text behind it, and what its statuses mean."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 PASSING = (408, 425, 429)  # with 5xx: statuses that may be another ones in a while
 LONGEST_WAIT_S = 300  # a server that wants to be left alone for longer is for the next run
+PROXIES = [f"{kind}_proxy" for kind in ("http", "https", "all")]
+PROXIES += [name.upper() for name in PROXIES]
 CONNECT_S = 20
 CONNECTIONS = 64  # kept open, to one host
 SLOWEST = 512  # bytes a second: what comes slower, over the length of a time-out, does not come
@@ -83,34 +87,46 @@ class Access:
         return answer
 
     def body(self, answer: "requests.Response", href: str) -> bytes:
-        """All of an answer's body; what breaks off, or hardly flows, is `Unreachable`."""
-        import requests
+        """All of an answer's body."""
+        return b"".join(self.pieces(answer, href))
 
-        began, parts, size = time.monotonic(), [], 0
+    def pieces(self, answer: "requests.Response", href: str) -> Iterator[bytes]:
+        """An answer's body as it comes; what breaks off, or hardly flows, is `Unreachable`."""
+        from urllib3.exceptions import HTTPError
+
+        began, size, coded = time.monotonic(), 0, "Content-Encoding" in answer.headers
         try:
-            for part in answer.iter_content(PIECE):
-                parts.append(part)
-                size += len(part)
+            while piece := answer.raw.read1(PIECE, decode_content=True):
+                yield piece
+                size += len(piece)
                 spent = time.monotonic() - began
                 if spent > self.timeout_s and size < SLOWEST * spent:
                     raise Unreachable(f"{unsigned(href)}: hardly sends anything; try again later")
-        except requests.RequestException as error:
+        except (HTTPError, OSError, HTTPException) as error:
             raise no_answer(href, error) from None
         finally:
             answer.close()
-        return b"".join(parts)
+        if not coded and size < int(answer.headers.get("Content-Length", 0)):
+            raise cut_short(href)
 
 
 PLAIN = Access()
 
 
-@cache
 def session() -> "requests.Session":
     """The connections that all threads share."""
+    return _session(any(os.environ.get(name) for name in PROXIES))
+
+
+@cache
+def _session(proxied: bool) -> "requests.Session":
     import requests
     from requests.adapters import HTTPAdapter
 
     made = requests.Session()
+    if not proxied:  # requests would look for proxies each time, which takes longer than the rest
+        made.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        made.trust_env = False
     for scheme in ("http://", "https://"):
         made.mount(scheme, HTTPAdapter(CONNECTIONS, CONNECTIONS))
     return made

@@ -119,6 +119,8 @@ class Keeper:
         note = target.with_name(target.name + NOTE)
         if note.is_file() and note.read_text() == mark:
             return target.is_file()
+        if not target.parent.is_dir():
+            return False
         for suffix in LEFT:
             target.with_suffix(suffix).unlink(missing_ok=True)
         for left in (target, note, *(target.with_name(target.name + part) for part in PARTIAL)):

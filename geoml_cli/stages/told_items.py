@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from geoml_cli.formats.copies import asset_words, declare, item_without_files
 from geoml_cli.formats.crop import SCALING
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.items import add_file, add_raster, place_like, read_collection
-from geoml_cli.formats.raster import describe, described, opened
+from geoml_cli.formats.raster import Raster, describe, described, opened
 from geoml_cli.formats.stamp import member_path, read_record
 from geoml_cli.stages.catalog import Hit
 from geoml_cli.stages.job import Job
@@ -33,25 +35,44 @@ def told_items(
             if not take(job, name, members[name]):
                 raise GeomlError(f"{job.named}/{name}: changed while it was read; run this again")
         items.append(item)
+    made: dict[int, list[Want]] = {}
+    for want in kept:
+        made.setdefault(id(want.hit), []).append(want)
+    with ThreadPoolExecutor(job.manners.jobs) as pool:
+        looks = dict(
+            zip((w.member for w in kept), pool.map(partial(_look, job.part), kept), strict=True)
+        )
     for hit in hits:
-        mine = [want for want in kept if want.hit is hit]
-        if mine:
-            items.append(_told(job, hit, mine, marks))
+        if id(hit) in made:
+            items.append(_told(job, hit, made[id(hit)], marks, looks))
     return items
 
 
-def _told(job: Job, hit: Hit, wants: list[Want], marks: dict[str, str]) -> dict[str, Any]:
+Look = tuple[Raster, list[list[float]]] | None
+
+
+def _look(folder: Path, want: Want) -> Look:
+    """What a copy is, and the scale and offset that were applied to it; None of an entire file."""
+    if want.whole:
+        return None
+    said = [{k: v for k, v in row.items() if k not in FILES_SAY} for row in want.way.said]
+    path = str(folder / want.member)
+    with opened(path) as dataset:
+        return described(dataset, path, said), json.loads(dataset.tags().get(SCALING, "[]"))
+
+
+def _told(
+    job: Job, hit: Hit, wants: list[Want], marks: dict[str, str], looks: dict[str, Look]
+) -> dict[str, Any]:
     item = item_without_files(hit.item, job.out)
     for want in wants:
         path, words = job.part / want.member, asset_words(want.asset)
         words |= {MARK: marks[want.member]}
-        if want.whole:
+        look = looks[want.member]
+        if look is None:
             _add_whole(item, want, path, job.part, words)
             continue
-        said = [{k: v for k, v in row.items() if k not in FILES_SAY} for row in want.way.said]
-        with opened(str(path)) as dataset:
-            applied = json.loads(dataset.tags().get(SCALING, "[]"))
-            raster = described(dataset, str(path), said)
+        raster, applied = look
         if applied:
             why = [rule.rule for rule in want.rules] or ["the file or its catalog says so"]
             words["geoml:scaling"] = [
