@@ -23,7 +23,7 @@ from test_items import check_valid, window_by_rasterio
 
 from geoml_cli import registry
 from geoml_cli.cli import run
-from geoml_cli.formats import crop
+from geoml_cli.formats import crop, cut
 from geoml_cli.formats.raster import Reader, describe
 from geoml_cli.formats.stamp import damage
 from geoml_cli.geo.grid import Bounds
@@ -607,7 +607,7 @@ MASKS = {  # source: (dtype, kind of mask, values, dtype of the copy, nodata of 
 @pytest.mark.parametrize("name", MASKS)
 def test_masked_pixels_are_nodata_in_the_copy(home, name, monkeypatch):
     dtype, how, values, copied_as, nodata = MASKS[name]
-    monkeypatch.setattr(crop, "BLOCK_PX", 128)
+    monkeypatch.setattr(cut, "BLOCK_PX", 128)
     data, valid = masked_source(home / "m.tif", dtype, how, values)
     assert fetch(catalog=alone("m.tif")) == 0
     with rasterio.open("scenes/x/data.tif") as copy:
@@ -617,6 +617,9 @@ def test_masked_pixels_are_nodata_in_the_copy(home, name, monkeypatch):
     assert np.array_equal(mask, valid) and np.array_equal(values[valid], data[0][valid])
     assert np.array_equal(valid_of("scenes/x/data.tif")[1], valid_of("m.tif")[1])
     assert sorted(os.listdir("scenes/x")) == ["data.tif"]
+    monkeypatch.setattr(crop, "SMALL_BYTES", 0)  # block by block, through a file
+    assert fetch(catalog="items.json", out="slow") == 0
+    assert bytes_of("slow") == bytes_of("scenes")
 
 
 def test_a_crop_of_a_masked_raster_depends_on_its_own_pixels(home):

@@ -355,3 +355,15 @@ def test_items_alone_are_told_once(home, capsys):
     assert run(ask) == 0 and capsys.readouterr().out == ""
     Path("c.json").write_text("{")
     assert run(ask) == 1 and one_line(capsys.readouterr().err)
+
+
+def test_new_scenes_without_a_pixel_in_the_area_are_nothing_new(home, capsys):
+    tilted = scene(0)  # its outline says more than its pixels
+    ring = [[15, 45], [15.2, 45], [15.2, 45.2], [15, 45.2], [15, 45]]
+    tilted["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+    tilted["bbox"] = [15, 45, 15.2, 45.2]
+    items_file("items.json", tilted)
+    there = ["--bbox", "15.1,45.05,15.15,45.1"]
+    assert fetch(*there, catalog="items.json", out="once") == 4
+    assert fetch(*there, "--since", "last", catalog="items.json") == 0
+    assert not Path("scenes").exists() and parts() == []

@@ -433,3 +433,14 @@ def test_a_dry_run_tells_pixels_of_the_grid_asked_for(home, capsys):
     assert fetch("--resolution", 50, "--dry-run", catalog="items.json") == 0
     assert "400 pixels" in capsys.readouterr().err
     assert json.loads(Path("items.json").read_text()) and not Path("scenes").exists()
+
+
+def test_a_dry_run_tells_the_bytes_of_the_blocks_it_would_read(home, capsys):
+    data = np.random.default_rng(0).integers(0, 255, (128, 128)).astype("uint8")
+    blocks = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    put("d.tif", data, **blocks)
+    items_file("items.json", served.item("x", {"d": home / "d.tif"}, home, "2023-06-01T00:00:00Z"))
+    assert fetch("--dry-run", catalog="items.json") == 0
+    assert f"would read {128 * 128} bytes of blocks" in capsys.readouterr().err
+    assert fetch("--dry-run", "--bbox", "15.0001,45.1526,15.002,45.1534", catalog="items.json") == 0
+    assert f"would read {64 * 64} bytes of blocks" in capsys.readouterr().err  # the first of four

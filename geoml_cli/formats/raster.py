@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -191,6 +191,21 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def stored_bytes(self, window: Window) -> int | None:
+        """Bytes of the blocks that a window lies in, as stored; None where the file does not tell."""
+        tiff, several = self._dataset, self._dataset.interleaving != Interleaving.pixel
+        if tiff.driver not in ("GTiff", "COG"):
+            return None
+        high, wide = tiff.block_shapes[0]
+        rows = range(window.row // high, -(-(window.row + window.height) // high))
+        cols = range(window.col // wide, -(-(window.col + window.width) // wide))
+        names = [f"BLOCK_SIZE_{col}_{row}" for row in rows for col in cols]
+        bands = self.raster.indexes if several else self.raster.indexes[:1]
+        sizes = [tiff.get_tag_item(name, "TIFF", bidx=band) for band in bands for name in names]
+        if self._far:
+            self._far.check()
+        return sum(int(size or 0) for size in sizes)
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Values (C, h, w) in the native dtype and valid (h, w); outside the raster nothing is valid.

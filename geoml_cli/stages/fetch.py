@@ -3,23 +3,19 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import shapely
 
-from geoml_cli.errors import GeomlError, SomeFailed, UsageMistake
-from geoml_cli.formats.crop import Cut
+from geoml_cli.errors import NothingMatched, UsageMistake
 from geoml_cli.formats.items import NAME, anchor, collection_of, read_collection
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.raster import describe
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.views import RESAMPLING
-from geoml_cli.formats.web import Access, is_http, unsigned
+from geoml_cli.formats.web import Access, unsigned
 from geoml_cli.geo.bounds import parse_bbox
 from geoml_cli.geo.choice import Choice
 from geoml_cli.geo.cql import parse_filter
@@ -27,13 +23,13 @@ from geoml_cli.geo.grid import crs_name
 from geoml_cli.geo.query import Query, parse_sort, parse_times
 from geoml_cli.geo.snap import Target
 from geoml_cli.manners import Manners
-from geoml_cli.stages.catalog import Hit, Trouble, content_of, count, read_area, search
+from geoml_cli.stages.behind import digest_all, inputs_of, say_plan
+from geoml_cli.stages.catalog import Hit, Trouble, count, read_area, search
 from geoml_cli.stages.cursor import Cursor, cursor_of
-from geoml_cli.stages.inputs import digest_source
 from geoml_cli.stages.job import Job, plan
-from geoml_cli.stages.keep import keep_all, lay, sweep
+from geoml_cli.stages.keep import keep_all, sweep
 from geoml_cli.stages.told_items import kept_items, told_items
-from geoml_cli.stages.wants import HEADS, Want, Wish, digested, wanted
+from geoml_cli.stages.wants import Wish, wanted
 
 log = logging.getLogger("geoml")
 NO_FOLDER = (".json", ".geojson", ".ndjson", ".tif", ".tiff", ".parquet", ".zip")
@@ -120,9 +116,9 @@ def run(
     replaced = {(hit.item.get("collection"), hit.item["id"]) for hit in hits}
     kept = [item for item in kept if _key(item) not in replaced]
     access = Access(tries=retries + 1, timeout_s=timeout_s)
-    wants = _digested(wanted(hits, wish, trouble, kept), trouble, manners.jobs, access)
-    inputs = _inputs(catalog, asked, hits, wants, intersects, like)
-    inputs += [Input(f"kept:{item['id']}", "kept", sha256_of(item)) for item in kept]
+    wants = digest_all(wanted(hits, wish, trouble, kept), trouble, manners.jobs, access)
+    inputs = inputs_of(catalog, asked, hits, wants, intersects, like)
+    inputs += [Input("kept", "kept", sha256_of(kept))] if kept else []
     arguments = {
         "collections": sorted(set(collections)),
         "bbox": list(parse_bbox(bbox)) if bbox else None,
@@ -147,18 +143,26 @@ def run(
         "resampling": resampling,
     }
     if manners.dry_run:
-        plan(manners, _say_plan(wants, area, out, manners.jobs, access))
+        plan(manners, say_plan(wants, area, out, manners.jobs, access))
         return
     where = area and sha256_of(shapely.to_wkb(shapely.normalize(area), hex=True))
     layers = [want.mask for want in wants if want.mask]
     marks = {want.member: want.fingerprint(where) for want in wants + layers}
-    with Job("fetch", out, "scenes", NAME, arguments, inputs, manners, mixed=True) as job:
-        job.failed += trouble.names
-        if not job.done:
-            found = keep_all(job, wants, area, marks, access)
-            items = told_items(job, hits, found, marks, kept)
-            sweep(job, {a["href"].removeprefix("./") for i in items for a in i["assets"].values()})
-            job.commit(collection_of(items))
+    try:
+        with Job("fetch", out, "scenes", NAME, arguments, inputs, manners, mixed=True) as job:
+            job.failed += trouble.names
+            if not job.done:
+                found = keep_all(job, wants, area, marks, access)
+                items = told_items(job, hits, found, marks, kept)
+                sweep(job, items)
+                job.commit(collection_of(items))
+    except NothingMatched as error:
+        if not track:
+            raise
+        log.info("%s: nothing new: %s", unsigned(catalog), error)
+        _advance(track, hits, trouble.scenes, manners)
+        _print_items([], manners)
+        return
     failed = {want.hit.item["id"] for want in wants if want.name in job.failed}
     _advance(track, hits, failed | trouble.scenes, manners)
     _report(job)
@@ -233,98 +237,6 @@ def _print_items(hits: list[Hit], manners: Manners) -> None:
             print(json.dumps(hit.item, sort_keys=True))
     elif manners.json:
         print(json.dumps({"written": [], "failed": [], "up_to_date": True, "scenes": 0}))
-
-
-def _digested(wants: list[Want], trouble: Trouble, jobs: int, access: Access) -> list[Want]:
-    """The wants with the digests of what is behind them, masks included; without those that fail."""
-    layers = {want.mask.member: want.mask for want in wants if want.mask}
-    todo, halted = [*layers.values(), *wants], Event()
-
-    def pause(wait_s: float) -> None:
-        if halted.wait(wait_s):
-            raise GeomlError("the run ends")  # nobody hears it
-
-    patient = replace(access, pause=pause)
-    with ThreadPoolExecutor(min(3 * jobs, 48)) as pool:  # hardly any bytes: all is waiting
-        keep = [n < HEADS for n in range(len(todo))]
-        try:
-            found = list(pool.map(digested, todo, [patient] * len(todo), keep))
-        except BaseException:
-            halted.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    for want, error in zip(todo, found, strict=True):
-        if isinstance(error, GeomlError):
-            trouble(error, want.hit.item["id"])
-    known = {want.member: want for want in found if isinstance(want, Want)}
-    good = []
-    for want in wants:
-        have = known.get(want.member)
-        if have and (not want.mask or want.mask.member in known):
-            good.append(replace(have, mask=known[want.mask.member]) if want.mask else have)
-    if not good:
-        raise SomeFailed(f"nothing is fetched: all {len(trouble.names)} inputs failed")
-    return good
-
-
-def _inputs(
-    catalog: str,
-    asked: Query,
-    hits: list[Hit],
-    wants: list[Want],
-    intersects: str | None,
-    like: str | None,
-) -> list[Input]:
-    """What decides a fetch: local catalog files, what items from elsewhere say, area, grid, assets."""
-    from geoml_cli.formats.digest import digest_file
-
-    local = dict.fromkeys(name for name in asked.files if not is_http(name))
-    found = [Input(name, "catalog", digest_file(name)) for name in local]
-    if len(local) < len(set(asked.files)) or not local:
-        keys = [{want.source_key for want in wants if want.hit is hit} for hit in hits]
-        said = [content_of(hit.item, chosen) for hit, chosen in zip(hits, keys, strict=True)]
-        found.append(Input(unsigned(catalog), "items", sha256_of(sorted(said))))
-    if intersects == "-":
-        assert asked.area is not None
-        shape = shapely.to_wkb(shapely.normalize(asked.area), hex=True)
-        found.append(Input("-", "area", sha256_of(shape)))
-    elif intersects:
-        from geoml_cli.formats.vectors import digest_vectors
-
-        found.append(Input(intersects, "area", digest_vectors(intersects)))
-    if like:
-        found.append(Input(like, "grid", digest_source(like)))
-    layers = list({want.mask.member: want.mask for want in wants if want.mask}.values())
-    return found + [Input(unsigned(w.asset["href"]), "asset", w.digest) for w in wants + layers]
-
-
-def _say_plan(
-    wants: list[Want], area: shapely.Geometry | None, out: str, jobs: int, access: Access
-) -> Iterator[str]:
-    if any(want.whole for want in wants):
-        size = sum(want.head.size for want in wants if want.head)
-        yield f"copy {len(wants)} files, {size} bytes over the network, to {out}"
-        return
-
-    def look(want: Want) -> Cut | None:
-        cut = lay(want, area, access)
-        if cut and cut.reader:
-            cut.reader.close()
-        return cut
-
-    with ThreadPoolExecutor(jobs) as pool:
-        cuts = list(pool.map(look, wants))
-    laid = [(want, cut) for want, cut in zip(wants, cuts, strict=True) if cut]
-    pixels = sum(cut.grid.height * cut.grid.width for _, cut in laid)
-    size = sum(cut.layout.nbytes for _, cut in laid)
-    scenes = len({id(want.hit) for want, _ in laid})
-    yield (
-        f"write {scenes} scenes, {len(laid)} assets, {pixels} pixels,"
-        f" {size} bytes before compression, to {out}"
-    )
-    for want, cut in laid:
-        grid = cut.grid
-        yield f"read {want.name}: {grid.height} x {grid.width} px, {len(cut.raster.bands)} bands"
 
 
 def _report(job: Job) -> None:

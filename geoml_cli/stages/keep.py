@@ -13,13 +13,15 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
 
 from geoml_cli.errors import GeomlError, NothingMatched, SomeFailed
 from geoml_cli.formats.copies import utc_text
-from geoml_cli.formats.crop import Cut, copy, lay_cut
+from geoml_cli.formats.crop import copy
+from geoml_cli.formats.cut import Cut, lay_cut
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.download import download
 from geoml_cli.formats.items import read_collection
@@ -236,8 +238,10 @@ def take(job: Job, member: str, digest: str) -> bool:
     return True
 
 
-def sweep(job: Job, members: set[str]) -> None:
-    """Remove from the part folder all that is not to be in the artifact."""
+def sweep(job: Job, items: list[dict[str, Any]]) -> None:
+    """Remove from the part folder all that is no file of the items."""
+    assets = [asset for item in items for asset in item["assets"].values()]
+    members = {asset["href"].removeprefix("./") for asset in assets}
     shutil.rmtree(job.part / MASKS, ignore_errors=True)
     for folder in [path for path in job.part.iterdir() if path.is_dir()]:
         for path in folder.iterdir():

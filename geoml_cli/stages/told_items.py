@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.bands import bands_of_asset
 from geoml_cli.formats.copies import asset_words, declare, item_without_files
-from geoml_cli.formats.crop import SCALING
+from geoml_cli.formats.cut import SCALING
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.items import add_file, add_raster, place_like, read_collection
 from geoml_cli.formats.raster import Raster, describe, described, opened
@@ -38,10 +36,7 @@ def told_items(
     made: dict[int, list[Want]] = {}
     for want in kept:
         made.setdefault(id(want.hit), []).append(want)
-    with ThreadPoolExecutor(job.manners.jobs) as pool:
-        looks = dict(
-            zip((w.member for w in kept), pool.map(partial(_look, job.part), kept), strict=True)
-        )
+    looks = {want.member: _look(job.part, want) for want in kept}
     for hit in hits:
         if id(hit) in made:
             items.append(_told(job, hit, made[id(hit)], marks, looks))

@@ -12,7 +12,7 @@ from geoml_cli import __version__
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.bands import bands_of_asset
 from geoml_cli.formats.copies import item_without_files, safe_name
-from geoml_cli.formats.crop import Way
+from geoml_cli.formats.cut import Way
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.items import is_raster_asset
 from geoml_cli.formats.jsonfile import sha256_of

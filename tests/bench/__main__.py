@@ -6,7 +6,9 @@ from importlib import import_module
 from pathlib import Path
 
 NAMES = sorted(
-    f.stem for f in Path(__file__).parent.glob("[a-z]*.py") if f.stem not in ("made", "pairs")
+    f.stem
+    for f in Path(__file__).parent.glob("[a-z]*.py")
+    if f.stem not in ("made", "pairs", "ranges", "fetch_peers")
 )
 
 if __name__ == "__main__":
