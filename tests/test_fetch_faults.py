@@ -295,13 +295,10 @@ def test_runs_killed_at_fifty_moments(home, how):
     assert killed_runs(home, 50, how) > 10
 
 
-CLEARED = pytest.mark.xfail(
-    strict=True, reason="notes of what is done go before the folder is in place: all is read again"
-)
 MOMENTS = [  # (the function a run is killed in, whether before its work)
     ("geoml_cli.stages.fetch:sweep", True),
-    pytest.param("geoml_cli.stages.fetch:sweep", False, marks=CLEARED),
-    pytest.param("geoml_cli.stages.job:put_folder", True, marks=CLEARED),
+    ("geoml_cli.stages.fetch:sweep", False),
+    ("geoml_cli.stages.job:put_folder", True),
     ("geoml_cli.stages.job:put_folder", False),
 ]
 DIE = """

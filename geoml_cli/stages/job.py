@@ -29,6 +29,7 @@ from geoml_cli.manners import Manners, now
 from geoml_cli.stages.signals import Signals
 
 MARK = ".part.json"  # in a part folder: the fingerprint it is being built for
+NOTE = ".mark"  # ending of a file beside one in a part folder: what that one is of, until the end
 log = logging.getLogger("geoml")
 
 
@@ -133,9 +134,7 @@ class Job:
             self._touch()
             log.info("%s is up to date", self.stamp)
             if self.part.is_dir() and not (self.part / MARK).is_file():
-                shutil.rmtree(
-                    self.part
-                )  # the old artifact, of a run killed right after the exchange
+                shutil.rmtree(self.part)  # the old artifact: a run was killed after the exchange
         else:
             self._guard()
             self._strangers(found)
@@ -182,6 +181,9 @@ class Job:
                     return
             except GeomlError:
                 pass
+        if self.mixed and stamp_in(self.part):  # finished, and killed before it was put in place
+            write_text(self.part / MARK, dumps(mark))
+            return
         if self.part.is_dir() and not self.part.is_symlink():
             shutil.rmtree(self.part)
         else:
@@ -217,13 +219,15 @@ class Job:
         for torn in self.part.rglob(".*.tmp"):  # of a run that was killed
             torn.unlink()
         files = (p.relative_to(self.part).as_posix() for p in self.part.rglob("*") if p.is_file())
-        names = sorted(name for name in files if name not in (MARK, self.stamp_name))
+        ours = (MARK, self.stamp_name)
+        names = sorted(name for name in files if name not in ours and not name.endswith(NOTE))
         members = {n: digest_file(self.part / n) for n in names}
         document["geoml"] = self.record | {"members": members}
         if self.failed:  # so that the next run does not take it for up to date
             document["geoml"]["failed"] = sorted(self.failed)
         write_text(self.part / self.stamp_name, dumps(document))
-        (self.part / MARK).unlink()
+        for note in [self.part / MARK, *self.part.rglob(f"*{NOTE}")]:
+            note.unlink()
         put_folder(self.part, self.out)
 
     def commit_file(self, built: Path, others: dict[Path, Path] | None = None) -> None:

@@ -33,12 +33,11 @@ from geoml_cli.formats.web import Access
 from geoml_cli.geo.bounds import cover
 from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.manners import Manners
-from geoml_cli.stages.job import Job
+from geoml_cli.stages.job import NOTE, Job
 from geoml_cli.stages.wants import MASKS, Want
 
 log = logging.getLogger("geoml")
 MARK = "geoml:fingerprint"  # of an asset: a later run takes the file over if it would make the same
-NOTE = ".mark"  # beside a copy in the making: the same
 LEFT = (".raw", ".done", ".wide.raw")  # what an unfinished copy leaves beside itself
 PARTIAL = (".partial", ".partial.json")
 PAUSE_S = 0.2  # between two looks at what asks a waiting thread to stop
@@ -58,7 +57,7 @@ class Keeper:
         """`marks` are the copies' fingerprints by member."""
         self.job, self.area, self.marks = job, area, marks
         self.access = replace(access, pause=self._pause)
-        self.old = old_copies(job.out)
+        self.old, self.made = old_copies(job.out), old_copies(job.part)
         self.halted = threading.Event()
         self._masks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._spoilt: dict[str, GeomlError] = {}
@@ -121,6 +120,8 @@ class Keeper:
         note = target.with_name(target.name + NOTE)
         if note.is_file() and note.read_text() == mark:
             return target.is_file()
+        if not note.is_file() and self._was_made(target, mark):
+            return True
         if not target.parent.is_dir():
             return False
         for suffix in LEFT:
@@ -128,6 +129,12 @@ class Keeper:
         for left in (target, note, *(target.with_name(target.name + part) for part in PARTIAL)):
             left.unlink(missing_ok=True)
         return False
+
+    def _was_made(self, target: Path, mark: str) -> bool:
+        """Whether a run that was killed at its very end, when all was told, made the copy."""
+        name = target.relative_to(self.job.part).as_posix()
+        told, digest = self.made.get(name, ("", ""))
+        return told == mark and target.is_file() and digest_file(target) == digest
 
     def _begin(self, target: Path, want: Want) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +252,7 @@ def sweep(job: Job, items: list[dict[str, Any]]) -> None:
     shutil.rmtree(job.part / MASKS, ignore_errors=True)
     for folder in [path for path in job.part.iterdir() if path.is_dir()]:
         for path in folder.iterdir():
-            if path.relative_to(job.part).as_posix() not in members:
+            if path.relative_to(job.part).as_posix().removesuffix(NOTE) not in members:
                 path.unlink()
         with suppress(OSError):  # it holds something
             folder.rmdir()
