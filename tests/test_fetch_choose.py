@@ -367,3 +367,8 @@ def test_new_scenes_without_a_pixel_in_the_area_are_nothing_new(home, capsys):
     assert fetch(*there, catalog="items.json", out="once") == 4
     assert fetch(*there, "--since", "last", catalog="items.json") == 0
     assert not Path("scenes").exists() and parts() == []
+
+
+def test_a_misspelt_source_is_told(home, capsys):
+    assert fetch(catalog="planetery-computer") == 1
+    assert "did you mean planetary-computer?" in capsys.readouterr().err

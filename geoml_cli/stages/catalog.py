@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
@@ -193,6 +194,9 @@ def _told(name: str, text: str | None, asked: Query) -> tuple[Query, ModuleType,
     href = name if is_http(name) or name == "-" else _index_in(name.removeprefix("file://"))
     if href.partition("?")[0].lower().endswith(TABLES):
         return replace(asked, href=href), registry.load("sources", "items"), {}
+    near = get_close_matches(name, homes(), 1) if "://" not in href else []
+    if near and text is None and not os.path.exists(href):
+        raise GeomlError(f"{name}: no such file; did you mean {near[0]}?")
     text = read_text(href) if text is None else text
     if not text.strip():
         raise GeomlError(f"{unsigned(href)}: is empty; check that it is the catalog you meant")
