@@ -342,3 +342,10 @@ def test_a_killed_run_leaves_no_lock(home):
         for path in Path("scenes").rglob("*.tif"):
             with rasterio.open(path) as copy:
                 assert copy.read(1).shape == (300, 260)
+
+
+def test_a_catalog_is_asked_as_often_as_is_said(home, capsys):
+    with failing(home / "cat") as server:
+        server.fates["/items.json"] = "503"
+        assert fetch(server, "--retries", 2) == 75
+        assert server.happened["503"] == 3

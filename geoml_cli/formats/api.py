@@ -12,7 +12,16 @@ from pystac_client.stac_api_io import StacApiIO
 
 from geoml_cli.errors import GeomlError, Unreachable
 from geoml_cli.formats.items import parse_json
-from geoml_cli.formats.web import CONNECT_S, PASSING, PLAIN, blame, no_answer, session, unsigned
+from geoml_cli.formats.web import (
+    CONNECT_S,
+    PASSING,
+    PLAIN,
+    Access,
+    blame,
+    no_answer,
+    session,
+    unsigned,
+)
 
 ACCEPT = {"Accept": "application/geo+json, application/json;q=0.9"}
 HOPS = 5
@@ -31,8 +40,9 @@ class Api(StacApiIO):
     Its own retries see no body that breaks off, and lose what a server answers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, access: Access = PLAIN) -> None:
         super().__init__(max_retries=None)
+        self.access = access
         self.session = session()
         self.known = False  # to be an API: a web page in between is a server in trouble
 
@@ -45,7 +55,7 @@ class Api(StacApiIO):
     ) -> str:
         """The JSON text of an answer; searches change nothing, so POST is sent again too."""
         asked = (href, (method or "GET").upper(), headers, parameters)
-        return PLAIN.patience(self._once, *asked)
+        return self.access.patience(self._once, *asked)
 
     def read(
         self,
@@ -71,7 +81,7 @@ class Api(StacApiIO):
             raise GeomlError(f"{unsigned(href)}: no URL that can be read ({why})") from None
         except requests.RequestException as error:
             raise no_answer(href, error) from None
-        body = PLAIN.body(answer, href)
+        body = self.access.body(answer, href)
         if not 200 <= answer.status_code < 300:
             raise _complaint(href, answer.status_code, answer.headers.get("Retry-After"), body)
         if body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
@@ -94,7 +104,7 @@ class Api(StacApiIO):
                 method,
                 href,
                 headers=ACCEPT | (headers or {}),
-                timeout=(CONNECT_S, PLAIN.timeout_s),
+                timeout=(CONNECT_S, self.access.timeout_s),
                 stream=True,
                 allow_redirects=method == "GET",
                 **sent,  # type: ignore[arg-type]

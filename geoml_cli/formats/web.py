@@ -192,11 +192,11 @@ def _seconds_until(said: str | None) -> float | None:
         return None
 
 
-def read_text(href: str) -> str:
+def read_text(href: str, access: Access = PLAIN) -> str:
     """Text of a local file or a URL, UTF-8."""
     try:
         if is_http(href):
-            return PLAIN.patience(_get, href).decode()
+            return access.patience(_get, href, access).decode()
         if "://" in href:
             raise GeomlError(f"{unsigned(href)}: cannot be read; give a path or an http(s) URL")
         return Path(href).read_text(encoding="utf-8")
@@ -210,14 +210,14 @@ def read_text(href: str) -> str:
 
 def read_bytes(href: str) -> bytes:
     """Bytes of a local file or a URL."""
-    return PLAIN.patience(_get, href) if is_http(href) else Path(href).read_bytes()
+    return PLAIN.patience(_get, href, PLAIN) if is_http(href) else Path(href).read_bytes()
 
 
-def _get(href: str) -> bytes:
-    with PLAIN.get(href) as answer:
+def _get(href: str, access: Access) -> bytes:
+    with access.get(href) as answer:
         if answer.status_code != 200:
             raise blame(href, answer.status_code, answer.headers.get("Retry-After"))
-        return PLAIN.body(answer, href)
+        return access.body(answer, href)
 
 
 def no_answer(href: str, error: Exception) -> Unreachable:

@@ -49,6 +49,8 @@ class Query:
     filter: dict[str, Any] | None = None
     sort: tuple[tuple[str, bool], ...] = ()
     limit: int | None = None
+    tries: int = 6  # of each request, and seconds that its answer may take
+    timeout_s: float = 60
     text: str | None = None  # what `href` holds, where that has been read already
     files: list[str] = field(default_factory=list, compare=False)
     trouble: Callable[[GeomlError], None] = field(default=_raise, compare=False)

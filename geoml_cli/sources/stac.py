@@ -13,7 +13,7 @@ from pystac_client import ItemSearch
 from geoml_cli.errors import GeomlError, TryLater
 from geoml_cli.formats.api import Api, Landing, NotThere, count_of, entries, read_landing
 from geoml_cli.formats.items import anchor, features, folder_of
-from geoml_cli.formats.web import unsigned
+from geoml_cli.formats.web import Access, unsigned
 from geoml_cli.geo.query import Query
 from geoml_cli.geo.superset import is_box, plain
 
@@ -26,7 +26,7 @@ TOP = ("id", "collection", "geometry", "bbox")  # what is sorted by and is no pr
 
 def search(query: Query) -> Iterator[dict[str, Any]]:
     """The items that the server finds, page after page, with hrefs that can be opened."""
-    api = Api()
+    api = Api(Access(tries=query.tries, timeout_s=query.timeout_s))
     landing = read_landing(api, query.href, query.text)
     query.files.append(query.href)
     _check_collections(api, landing, query.collections)
@@ -55,7 +55,7 @@ def search(query: Query) -> Iterator[dict[str, Any]]:
 
 def matched(query: Query) -> int | None:
     """How many items the server says match; None where it does not say, or cannot know."""
-    api = Api()
+    api = Api(Access(tries=query.tries, timeout_s=query.timeout_s))
     landing = read_landing(api, query.href, query.text)
     _check_collections(api, landing, query.collections)
     asked = _ask(landing, query)

@@ -8,7 +8,7 @@ import pystac
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.items import anchor, features, folder_of, parse_json
-from geoml_cli.formats.web import is_http, read_text, unsigned
+from geoml_cli.formats.web import Access, is_http, read_text, unsigned
 from geoml_cli.geo.query import Query
 
 FAULTS = (pystac.STACError, pystac.STACTypeError, KeyError, TypeError, ValueError, AttributeError)
@@ -24,7 +24,9 @@ class Files(pystac.StacIO):
     def read_text(self, source: Any, *_: Any, **__: Any) -> str:
         """Text of a file or URL."""
         known = self.query.text if source == self.query.href else None
-        text = read_text(source) if known is None else known
+        query = self.query
+        access = Access(tries=query.tries, timeout_s=query.timeout_s)
+        text = read_text(source, access) if known is None else known
         self.query.files.append(source)
         return text
 

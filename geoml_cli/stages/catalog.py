@@ -17,7 +17,7 @@ from geoml_cli.formats.copies import asset_words
 from geoml_cli.formats.items import parse_json
 from geoml_cli.formats.items_table import TABLES
 from geoml_cli.formats.jsonfile import sha256_of
-from geoml_cli.formats.web import is_http, read_text, unsigned
+from geoml_cli.formats.web import Access, is_http, read_text, unsigned
 from geoml_cli.geo.bounds import area_of, dissolve, parse_bbox
 from geoml_cli.geo.choice import Choice, choose
 from geoml_cli.geo.query import Query, matches
@@ -197,7 +197,8 @@ def _told(name: str, text: str | None, asked: Query) -> tuple[Query, ModuleType,
     near = get_close_matches(name, homes(), 1) if "://" not in href else []
     if near and text is None and not os.path.exists(href):
         raise GeomlError(f"{name}: no such file; did you mean {near[0]}?")
-    text = read_text(href) if text is None else text
+    access = Access(tries=asked.tries, timeout_s=asked.timeout_s)
+    text = read_text(href, access) if text is None else text
     if not text.strip():
         raise GeomlError(f"{unsigned(href)}: is empty; check that it is the catalog you meant")
     values = parse_json(text, unsigned(href)) if name != "-" else []

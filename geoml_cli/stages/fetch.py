@@ -95,6 +95,8 @@ def run(
         filter=parse_filter(filter) if filter else None,
         sort=choice.sort,
         limit=limit,
+        tries=retries + 1,
+        timeout_s=timeout_s,
         trouble=trouble,
     )
     if matched:
