@@ -10,11 +10,14 @@ import served
 import shapely
 from test_fetch import bytes_of, fetch, items_file, one_line, parts, read
 
+from geoml_cli import registry
 from geoml_cli.cli import run
 from geoml_cli.errors import UsageMistake
 from geoml_cli.geo.choice import Choice, choose
 from geoml_cli.geo.cql import parse_filter, passes
 from geoml_cli.geo.query import Query, matches, parse_sort, parse_times
+from geoml_cli.stages.catalog import Hit
+from geoml_cli.stages.wants import Want
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LENGTHS = {  # by the calendar, by hand
@@ -372,3 +375,13 @@ def test_new_scenes_without_a_pixel_in_the_area_are_nothing_new(home, capsys):
 def test_a_misspelt_source_is_told(home, capsys):
     assert fetch(catalog="planetery-computer") == 1
     assert "did you mean planetary-computer?" in capsys.readouterr().err
+
+
+def test_public_buckets_of_earth_search_are_read_over_https():
+    href = "s3://sentinel-cogs/sentinel-s2-l2a-cogs/33/T/UL/B04.tif"
+    hit = Hit(
+        {"id": "x", "assets": {"red": {"href": href}}}, registry.load("sources", "earth-search")
+    )
+    where = Want(hit, "red", "red", "x/red.tif").path
+    assert where.startswith("https://sentinel-cogs.s3.us-west-2.amazonaws.com/")
+    assert where.endswith("/33/T/UL/B04.tif")

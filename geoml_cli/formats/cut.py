@@ -16,7 +16,7 @@ from geoml_cli.formats.bands import Band, said_of
 from geoml_cli.formats.cog import Layout
 from geoml_cli.formats.raster import Raster, Reader, close_raster, described, open_raster
 from geoml_cli.formats.remote import Head, settings
-from geoml_cli.formats.views import Cropped, Plain, Screen, Screened, View, Warped
+from geoml_cli.formats.views import Cropped, Plain, Screen, Screened, View, Warped, float_for
 from geoml_cli.formats.web import PLAIN, Access, unsigned
 from geoml_cli.geo.grid import Grid
 from geoml_cli.geo.snap import Target
@@ -52,6 +52,7 @@ class Way:
 class Cut:
     """Part of a raster, and what its copy is to hold besides pixels."""
 
+    reader: Reader  # open: for one use, by the thread that opened it
     raster: Raster  # scale and offset of its bands are what its stored values mean
     grid: Grid  # of the copy
     block: tuple[int, int]  # height, width
@@ -59,9 +60,6 @@ class Cut:
     way: Way = Way()
     colors: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    access: Access = PLAIN
-    head: Head | None = None
-    reader: Reader | None = None  # open already: for one use, by the thread that opened it
 
     @property
     def scaled(self) -> bool:
@@ -71,10 +69,8 @@ class Cut:
     @property
     def dtype(self) -> str:
         """Type of the copy's values."""
-        kind = np.dtype(self.raster.dtype)
-        if not self.scaled:
-            return self.raster.dtype
-        return "float32" if kind.itemsize <= 2 or kind == np.float32 else "float64"
+        stored = self.raster.dtype
+        return np.dtype(float_for(np.dtype(stored))).name if self.scaled else stored
 
     @property
     def layout(self) -> Layout:
@@ -100,7 +96,7 @@ class Cut:
     @contextmanager
     def opened(self) -> Iterator[View]:
         """The pixels of the copy, as stored in the raster."""
-        with self.reader or Reader(self.raster, self.access, self.head) as reader:
+        with self.reader as reader:
             view: View = Plain(reader)
             if self.way.screen:
                 view = Screened(view, self.way.screen)
@@ -136,7 +132,7 @@ def lay_cut(
             grid = where(raster)
             if grid:
                 reader = Reader(raster, access, head, (dataset, far))
-                return replace(_cut(raster, grid, way, dataset, access, head), reader=reader)
+                return _cut(reader, grid, way, dataset)
     except BaseException:
         close_raster(dataset, far)
         raise
@@ -168,14 +164,8 @@ def _meant(raster: Raster, way: Way, dataset: DatasetReader) -> Raster:
     return replace(raster, bands=tuple(bands), indexes=indexes)
 
 
-def _cut(
-    raster: Raster,
-    grid: Grid,
-    way: Way,
-    dataset: DatasetReader,
-    access: Access,
-    head: Head | None,
-) -> Cut:
+def _cut(reader: Reader, grid: Grid, way: Way, dataset: DatasetReader) -> Cut:
+    raster = reader.raster
     flags = {flag for i in raster.indexes for flag in dataset.mask_flag_enums[i - 1]}
     masked = not flags <= {MaskFlags.all_valid, MaskFlags.nodata}
     masked = (
@@ -188,6 +178,7 @@ def _cut(
         with suppress(ValueError):  # it has none
             colors = dataset.colormap(raster.indexes[0])
     cut = Cut(
+        reader=reader,
         raster=raster,
         grid=grid,
         block=_block(raster, grid, striped),
@@ -195,8 +186,6 @@ def _cut(
         way=way,
         colors={value: rgba[:3] for value, rgba in colors.items() if rgba[3]},
         tags={key: text for key, text in tags.items() if key not in NOT_OURS},
-        access=access,
-        head=head,
     )
     if way.target:
         side = Warped.side(raster.grid, grid)

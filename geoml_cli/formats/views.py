@@ -111,7 +111,7 @@ class Warped:
             return np.zeros((len(data), *size), data.dtype), np.zeros(size, bool)
         data, valid = self.inner.read(span)
         shape = (len(data), window.height, window.width)
-        out: np.ndarray = np.full(shape, np.nan, _wide(data.dtype))
+        out: np.ndarray = np.full(shape, np.nan, float_for(data.dtype))
         values = data.astype(out.dtype)
         values[:, ~valid] = np.nan
         self._move(values, out, span, target, self.resampling)
@@ -155,6 +155,6 @@ class Warped:
                 warped.read(out=out)
 
 
-def _wide(kind: np.dtype) -> type:
+def float_for(kind: np.dtype) -> type:
     """A float type that holds every value of the type."""
     return np.float32 if kind.itemsize <= 2 or kind == np.float32 else np.float64

@@ -18,13 +18,12 @@ from geoml_cli.geo.snap import needed
 from geoml_cli.stages.catalog import Hit, Trouble, content_of
 from geoml_cli.stages.inputs import digest_source
 from geoml_cli.stages.keep import lay
-from geoml_cli.stages.wants import HEADS, Want, digested
+from geoml_cli.stages.wants import HEADS, Want, digested, layers_of
 
 
 def digest_all(wants: list[Want], trouble: Trouble, jobs: int, access: Access) -> list[Want]:
     """The wants with the digests of what is behind them, masks included; without those that fail."""
-    layers = {want.mask.member: want.mask for want in wants if want.mask}
-    todo, halted = [*layers.values(), *wants], Event()
+    todo, halted = [*layers_of(wants), *wants], Event()
 
     def pause(wait_s: float) -> None:
         if halted.wait(wait_s):
@@ -78,8 +77,8 @@ def inputs_of(
         found.append(Input(intersects, "area", digest_vectors(intersects)))
     if like:
         found.append(Input(like, "grid", digest_source(like)))
-    layers = list({want.mask.member: want.mask for want in wants if want.mask}.values())
-    return found + [Input(unsigned(w.asset["href"]), "asset", w.digest) for w in wants + layers]
+    read = wants + layers_of(wants)
+    return found + [Input(unsigned(w.asset["href"]), "asset", w.digest) for w in read]
 
 
 def say_plan(
@@ -93,8 +92,8 @@ def say_plan(
 
     def look(want: Want) -> tuple[Cut | None, int | None]:
         cut = lay(want, area, access)
-        if not cut or not cut.reader:
-            return cut, 0
+        if not cut:
+            return None, 0
         with cut.reader as reader:
             window = needed(cut.grid, cut.raster.grid, 0)
             return cut, reader.stored_bytes(window) if window else 0

@@ -28,7 +28,7 @@ class Cursor:
 
     def skip(self, item: dict[str, Any]) -> bool:
         """Whether an item was brought, and is as it was."""
-        return self.seen.get(_key(item)) == _version(item)
+        return self.seen.get(key_of(item)) == _version(item)
 
     def narrowed(self, asked: Query) -> Query:
         """The search, without times so long ago that nothing new is published of them."""
@@ -40,14 +40,14 @@ class Cursor:
     def note(self, items: list[dict[str, Any]]) -> None:
         """Remember items that have been brought."""
         for item in items:
-            self.seen[_key(item)] = _version(item)
+            self.seen[key_of(item)] = _version(item)
             when = times_of(item)[1]
             if when and (self.newest is None or when.isoformat() > self.newest):
                 self.newest = when.isoformat()
 
     def forget(self, item: dict[str, Any]) -> None:
         """Let an item be brought again."""
-        self.seen.pop(_key(item), None)
+        self.seen.pop(key_of(item), None)
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
@@ -76,7 +76,8 @@ def cursor_of(path: str, catalog: str, asked: Query) -> Cursor:
     return found
 
 
-def _key(item: dict[str, Any]) -> str:
+def key_of(item: dict[str, Any]) -> str:
+    """What tells a scene from others: its collection and id."""
     return f"{collection_of(item) or ''}/{item['id']}"
 
 

@@ -25,11 +25,11 @@ from geoml_cli.geo.snap import Target
 from geoml_cli.manners import Manners
 from geoml_cli.stages.behind import digest_all, inputs_of, say_plan
 from geoml_cli.stages.catalog import Hit, Trouble, count, read_area, search
-from geoml_cli.stages.cursor import Cursor, cursor_of
+from geoml_cli.stages.cursor import Cursor, cursor_of, key_of
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.keep import keep_all, sweep
 from geoml_cli.stages.told_items import kept_items, told_items
-from geoml_cli.stages.wants import Wish, wanted
+from geoml_cli.stages.wants import Wish, layers_of, wanted
 
 log = logging.getLogger("geoml")
 NO_FOLDER = (".json", ".geojson", ".ndjson", ".tif", ".tiff", ".parquet", ".zip")
@@ -115,8 +115,8 @@ def run(
         _advance(track, hits, set(), manners)
         return
     assert out
-    replaced = {(hit.item.get("collection"), hit.item["id"]) for hit in hits}
-    kept = [item for item in kept if _key(item) not in replaced]
+    replaced = {key_of(hit.item) for hit in hits}
+    kept = [item for item in kept if key_of(item) not in replaced]
     access = Access(tries=retries + 1, timeout_s=timeout_s)
     wants = digest_all(wanted(hits, wish, trouble, kept), trouble, manners.jobs, access)
     inputs = inputs_of(catalog, asked, hits, wants, intersects, like)
@@ -148,8 +148,7 @@ def run(
         plan(manners, say_plan(wants, area, out, manners.jobs, access))
         return
     where = area and sha256_of(shapely.to_wkb(shapely.normalize(area), hex=True))
-    layers = [want.mask for want in wants if want.mask]
-    marks = {want.member: want.fingerprint(where) for want in wants + layers}
+    marks = {want.member: want.fingerprint(where) for want in wants + layers_of(wants)}
     try:
         with Job("fetch", out, "scenes", NAME, arguments, inputs, manners, mixed=True) as job:
             job.failed += trouble.names
@@ -227,10 +226,6 @@ def _advance(track: Cursor | None, hits: list[Hit], lost: set[str], manners: Man
     if track and not manners.dry_run:
         track.note([hit.item for hit in hits if hit.item["id"] not in lost])
         track.save()
-
-
-def _key(item: dict[str, Any]) -> tuple[Any, str]:
-    return item.get("collection") or item["properties"].get("collection"), item["id"]
 
 
 def _print_items(hits: list[Hit], manners: Manners) -> None:

@@ -89,8 +89,7 @@ class Keeper:
             screen = Screen(str(self.job.part / want.mask.member), want.mask.rule.bad)
         if want.whole:
             self._begin(target, want)
-            href, access = want.hit.source.open(want.asset), want.access(self.access)
-            download(href, target, want.asset, access, self.check)
+            download(want.path, target, want.asset, want.access(self.access), self.check)
             return True
         want = replace(want, way=replace(want.way, screen=screen))
         cut = lay(want, self.area, self.access)
@@ -100,8 +99,7 @@ class Keeper:
             self._begin(target, want)
             self._doubt(want, copy(cut, target, self.check))
         finally:
-            if cut.reader:
-                cut.reader.close()
+            cut.reader.close()
         return True
 
     def _keep_mask(self, mask: Want) -> bool:
@@ -200,9 +198,7 @@ def lay(want: Want, area: shapely.Geometry | None, access: Access) -> Cut | None
             window = _wider(window, source, _rim(want, source, area))
         return source.crop(window) if window else None
 
-    href = want.hit.source.open(want.asset)
-    path = want.asset["href"] if "://" in href else href
-    cut = lay_cut(path, want.way, grid, want.access(access), want.head)
+    cut = lay_cut(want.path, want.way, grid, want.access(access), want.head)
     if cut is None or not want.when or "TIFFTAG_DATETIME" in cut.tags:
         return cut
     when = datetime.fromisoformat(utc_text(want.when, want.hit.item))

@@ -80,6 +80,12 @@ class Want:
         """The item's time."""
         return (self.hit.item.get("properties") or {}).get("datetime")
 
+    @property
+    def path(self) -> str:
+        """Where it is read from: a path, or a URL without the signature that its source adds."""
+        href, opened = self.asset["href"], self.hit.source.open(self.asset)
+        return href if is_http(href) else opened
+
     def access(self, access: Access) -> Access:
         """How its bytes are reached: signed by the source it comes from, right before each read."""
         source, asset = self.hit.source, self.asset
@@ -217,18 +223,22 @@ def _suffix(asset: dict[str, Any]) -> str:
     return posixpath.splitext(urlsplit(asset["href"]).path)[1][:10].lower()
 
 
+def layers_of(wants: list[Want]) -> list[Want]:
+    """The mask layers that wants are looked at through, each once."""
+    return list({want.mask.member: want.mask for want in wants if want.mask}.values())
+
+
 def digested(want: Want, access: Access, keep_head: bool) -> Want | GeomlError:
     """The asset with the digest of what it holds, or why there is none."""
-    href = want.asset["href"]
     try:
-        opened = want.hit.source.open(want.asset)
-        if is_http(opened):
-            head = read_head(href, want.access(access))
-            found = sha256_of([unsigned(href), head.tag])
+        path = want.path
+        if is_http(path):
+            head = read_head(path, want.access(access))
+            found = sha256_of([unsigned(path), head.tag])
             return replace(want, digest=found, head=head if keep_head else None)
-        if "://" not in opened and not opened.startswith("/vsi") and not os.path.exists(opened):
-            raise GeomlError(f"{opened}: no such file; check the catalog that names it")
-        one = want.whole and os.path.isfile(opened)
-        return replace(want, digest=(digest_file if one else digest_source)(opened))
+        if "://" not in path and not path.startswith("/vsi") and not os.path.exists(path):
+            raise GeomlError(f"{path}: no such file; check the catalog that names it")
+        one = want.whole and os.path.isfile(path)
+        return replace(want, digest=(digest_file if one else digest_source)(path))
     except GeomlError as error:
         return error
