@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
+from served import running
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT.parent / "shared/data/stac/pc_earthsearch_replay"
@@ -112,14 +112,8 @@ class Handler(BaseHTTPRequestHandler):
 def answering(answer: Callable[[Ask], Reply]) -> Iterator[Web]:
     """A server that answers as the function says."""
     server = Web(answer)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from served import Handler, Server
+from served import Handler, Server, running
 
 # what may become of one request in ten; each is a passing fault
 PASSING = ("429", "429 later", "503", "hang up", "reset", "reset inside", "short", "stall")
@@ -141,12 +141,8 @@ def failing(
     """Serve a folder until the block ends; a `share` of the requests fail, in all passing ways."""
     server = Faulty(share, seed)
     server.root, server.delay_s = root, delay_s
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with running(server):
+        try:
+            yield server
+        finally:
+            server.ended.set()

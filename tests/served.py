@@ -92,18 +92,25 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(root: Path, delay_s: float = 0.0, rule: Rule | None = None) -> Iterator[Server]:
-    """Serve a folder until the block ends."""
-    server = Server()
-    server.root, server.delay_s, server.rule = root, delay_s, rule
+def running(server: ThreadingHTTPServer) -> Iterator[None]:
+    """A server answers until the block ends."""
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield server
+        yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving(root: Path, delay_s: float = 0.0, rule: Rule | None = None) -> Iterator[Server]:
+    """Serve a folder until the block ends."""
+    server = Server()
+    server.root, server.delay_s, server.rule = root, delay_s, rule
+    with running(server):
+        yield server
 
 
 def noise(

@@ -239,6 +239,16 @@ def rasters_of(item: dict[str, Any]) -> dict[str, Raster]:
     }
 
 
+def assets_of(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All assets of items."""
+    return [asset for item in items for asset in item["assets"].values()]
+
+
+def member_of(asset: dict[str, Any]) -> str:
+    """The name, in its folder, of a file that we wrote."""
+    return asset["href"].removeprefix("./")
+
+
 def read_collection(folder: Path) -> dict[str, Any]:
     """The whole items.json of a folder."""
     return read_json(folder / NAME)

@@ -10,7 +10,7 @@ from typing import Any
 import shapely
 
 from geoml_cli.errors import NothingMatched, UsageMistake
-from geoml_cli.formats.items import NAME, anchor, collection_of, read_collection
+from geoml_cli.formats.items import NAME, anchor, assets_of, collection_of, read_collection
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.raster import describe
 from geoml_cli.formats.stamp import Input
@@ -238,7 +238,7 @@ def _print_items(hits: list[Hit], manners: Manners) -> None:
 
 def _report(job: Job) -> None:
     items = read_collection(job.out)["features"]
-    assets = [asset for item in items for asset in item["assets"].values()]
+    assets = assets_of(items)
     size = sum(asset["file:size"] for asset in assets)
     records = anchor(items, os.path.relpath(job.out))
     job.report([job.stamp], records, scenes=len(items), assets=len(assets), bytes=size)

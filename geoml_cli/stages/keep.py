@@ -24,7 +24,7 @@ from geoml_cli.formats.crop import copy
 from geoml_cli.formats.cut import Cut, lay_cut
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.download import download
-from geoml_cli.formats.items import read_collection
+from geoml_cli.formats.items import assets_of, member_of, read_collection
 from geoml_cli.formats.presets import contradiction, preset_of
 from geoml_cli.formats.raster import Raster
 from geoml_cli.formats.stamp import member_path, read_record
@@ -210,15 +210,19 @@ def whole_of(grid: Grid) -> Window:
     return Window(0, 0, grid.height, grid.width)
 
 
+def earlier(out: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Items of an earlier fetch, and the sha256 of its members; none where there is none."""
+    record = read_record(out) or {}
+    if record.get("verb") != "fetch":
+        return [], {}
+    return read_collection(out)["features"], record.get("members", {})
+
+
 def old_copies(out: Path) -> dict[str, tuple[str, str]]:
     """Fingerprint and sha256 of the copies in an earlier output, by member."""
     try:
-        record = read_record(out) or {}
-        if record.get("verb") != "fetch":
-            return {}
-        assets = [a for item in read_collection(out)["features"] for a in item["assets"].values()]
-        members = record.get("members", {})
-        names = {asset["href"].removeprefix("./"): asset.get(MARK) for asset in assets}
+        items, members = earlier(out)
+        names = {member_of(asset): asset.get(MARK, "") for asset in assets_of(items)}
         return {name: (mark, members[name]) for name, mark in names.items() if name in members}
     except (GeomlError, KeyError, TypeError, AttributeError):  # damaged: all is read again
         return {}
@@ -243,8 +247,7 @@ def take(job: Job, member: str, digest: str) -> bool:
 
 def sweep(job: Job, items: list[dict[str, Any]]) -> None:
     """Remove from the part folder all that is no file of the items."""
-    assets = [asset for item in items for asset in item["assets"].values()]
-    members = {asset["href"].removeprefix("./") for asset in assets}
+    members = {member_of(asset) for asset in assets_of(items)}
     shutil.rmtree(job.part / MASKS, ignore_errors=True)
     for folder in [path for path in job.part.iterdir() if path.is_dir()]:
         for path in folder.iterdir():

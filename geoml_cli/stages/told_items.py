@@ -10,12 +10,12 @@ from geoml_cli.formats.bands import bands_of_asset
 from geoml_cli.formats.copies import asset_words, declare, item_without_files
 from geoml_cli.formats.cut import SCALING
 from geoml_cli.formats.digest import digest_file
-from geoml_cli.formats.items import add_file, add_raster, place_like, read_collection
+from geoml_cli.formats.items import add_file, add_raster, assets_of, member_of, place_like
 from geoml_cli.formats.raster import Raster, describe, described, opened
-from geoml_cli.formats.stamp import member_path, read_record
+from geoml_cli.formats.stamp import member_path
 from geoml_cli.stages.catalog import Hit
 from geoml_cli.stages.job import Job
-from geoml_cli.stages.keep import MARK, take
+from geoml_cli.stages.keep import MARK, earlier, take
 from geoml_cli.stages.wants import Want
 
 FILES_SAY = ("nodata", "scale", "offset")  # what a copy holds itself
@@ -25,14 +25,11 @@ def told_items(
     job: Job, hits: list[Hit], kept: list[Want], marks: dict[str, str], before: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Items of the copies in the part folder, and those of earlier runs, whose files are brought there."""
-    items = []
-    members = (read_record(job.out) or {}).get("members", {}) if before else {}
-    for item in before:
-        for asset in item["assets"].values():
-            name = asset["href"].removeprefix("./")
-            if not take(job, name, members[name]):
-                raise GeomlError(f"{job.named}/{name}: changed while it was read; run this again")
-        items.append(item)
+    items = list(before)
+    members = earlier(job.out)[1] if before else {}
+    for name in map(member_of, assets_of(before)):
+        if not take(job, name, members[name]):
+            raise GeomlError(f"{job.named}/{name}: changed while it was read; run this again")
     made: dict[int, list[Want]] = {}
     for want in kept:
         made.setdefault(id(want.hit), []).append(want)
@@ -97,21 +94,19 @@ def kept_items(out: str, forget: Callable[[dict[str, Any]], None]) -> list[dict[
     """Items of an earlier fetch into a folder whose files are whole; the others are forgotten."""
     folder = Path(out)
     try:
-        record = read_record(folder) or {}
-        items = read_collection(folder)["features"] if record.get("verb") == "fetch" else []
+        items, members = earlier(folder)
     except (GeomlError, KeyError, OSError):
         return []
-    good, members = [], record.get("members", {})
+    good = []
     for item in items:
-        if all(_whole(folder, asset["href"], members) for asset in item["assets"].values()):
+        if all(_whole(folder, member_of(asset), members) for asset in item["assets"].values()):
             good.append(item)
         else:
             forget(item)
     return good
 
 
-def _whole(folder: Path, href: str, members: dict[str, str]) -> bool:
-    name = href.removeprefix("./")
+def _whole(folder: Path, name: str, members: dict[str, str]) -> bool:
     try:
         return digest_file(member_path(folder, name)) == members.get(name)
     except (GeomlError, OSError):

@@ -14,7 +14,7 @@ from geoml_cli.formats.bands import bands_of_asset
 from geoml_cli.formats.copies import item_without_files, safe_name
 from geoml_cli.formats.cut import Way
 from geoml_cli.formats.digest import digest_file
-from geoml_cli.formats.items import is_raster_asset
+from geoml_cli.formats.items import assets_of, is_raster_asset, member_of
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.presets import (
     MaskRule,
@@ -110,8 +110,7 @@ def wanted(
     files stay in the folder.
     """
     wants: list[Want] = []
-    hrefs = [asset["href"] for item in before for asset in item["assets"].values()]
-    used = {href.removeprefix("./").partition("/")[0].lower() for href in hrefs}
+    used = {member_of(asset).partition("/")[0].lower() for asset in assets_of(before)}
     for hit in hits:
         item = hit.item
         try:
