@@ -11,7 +11,7 @@ from geoml_cli.surface import Given
 
 Surfaces = Mapping[str, list[Given]]  # verb: what it offers
 HEAD = "# {} completion for geoml, written by `make docs`: static, no Python runs at TAB"
-PATHS = {"PATH", "FILE", "FOLDER"}  # what stands for a file's name, also as FILE.json
+PATHS = {"PATH", "FILE", "FOLDER", "INPUT"}  # what stands for a file's name, also as FILE.json
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -20,6 +20,11 @@ class Values(NamedTuple):
 
     names: Mapping[str, str]
     files: bool = False
+
+
+def bare(value: str) -> str:
+    """What a value is, without a name before it or an ending after it: `[LAYER=]FILE.csv` is a FILE."""
+    return value.rpartition("]")[2].rpartition("=")[2].split(".")[0]
 
 
 def values(given: Given) -> Values:
@@ -35,7 +40,7 @@ def values(given: Given) -> Values:
         return Values(dict.fromkeys(DEVICES, ""))
     if given.choices:
         return Values(dict.fromkeys(given.choices, ""))
-    return Values({}, files=given.value.split(".")[0] in PATHS or not given.flags)
+    return Values({}, files=bare(given.value) in PATHS or not given.flags)
 
 
 def options(surface: Iterable[Given]) -> list[Given]:

@@ -31,6 +31,17 @@ Out = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+Crs = Annotated[
+    Optional[str],
+    typer.Option(metavar="CRS", help="Put pixels on a grid in this CRS, such as EPSG:32633."),
+]
+Resolution = Annotated[
+    Optional[float],
+    typer.Option(metavar="SIZE", help="Size of a pixel, in units of the CRS."),
+]
+Like = Annotated[
+    Optional[str], typer.Option(metavar="FILE", help="Put pixels on the grid of this raster.")
+]
 Bbox = Annotated[
     Optional[str],
     typer.Option(metavar="W,S,E,N", help="Bounds in degrees; W > E crosses the antimeridian."),

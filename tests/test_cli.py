@@ -57,7 +57,7 @@ MISTAKES = [
     ("tile -o y", "INPUT is missing"),
     ("tile x -o", "option '-o' requires an argument"),
     ("tile x -o y --jobs 0", "-j/--jobs: input should be greater than or equal to 1"),
-    ("tile x -o y --size big", "--size: input should be a valid integer"),
+    ("tile x -o y --size big", "--size 'big': write whole pixels"),
     ("tile x -o y --log-format yaml", "--log-format: 'yaml' is not one of 'plain', 'json'; see"),
     ("tile x -o y --json --ndjson", "give --json or --ndjson, not both"),
     ("tile x -o y --deadline soon", "--deadline soon: no length of time; write 90s, 30m or 2h"),

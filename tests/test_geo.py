@@ -8,7 +8,7 @@ import pytest
 import rasterio.windows
 import shapely
 from affine import Affine
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 from rasterio.transform import from_origin, rowcol
@@ -19,7 +19,6 @@ from geoml_cli.geo.bounds import footprint, parse_bbox
 from geoml_cli.geo.classes import legend, read_classes
 from geoml_cli.geo.grid import LONLAT, Bounds, Grid, Window, apply, crs_name, same_crs
 from geoml_cli.geo.splits import Lattice, assign, portion
-from geoml_cli.geo.windows import blocks, lay, starts
 
 UTM = Grid("EPSG:32633", from_origin(500_000, 5_000_000, 10, 10), 90, 120)
 GRIDS = st.one_of(
@@ -126,64 +125,6 @@ def test_one_crs_has_one_name():
     assert same_crs(own, "+proj=laea +lat_0=12 +lon_0=34")
     with pytest.raises(GeomlError, match="'EPSG:1' is no CRS"):
         crs_name("EPSG:1")
-
-
-SIZES = {"length": st.integers(1, 400), "size": st.integers(1, 130), "stride": st.integers(1, 130)}
-
-
-@given(**SIZES)
-def test_windows_leave_no_ground_out(length, size, stride):
-    for edge in ("pad", "shift") if length >= size else ("pad",):
-        firsts = starts(length, size, stride, edge)
-        assert firsts == sorted(set(firsts)) and firsts[0] == 0
-        seen = {p for first in firsts for p in range(first, first + size)}
-        if stride <= size:
-            assert seen >= set(range(length))
-            without_last = {p for first in firsts[:-1] for p in range(first, first + size)}
-            assert not without_last >= set(range(length)), "the last window is there for nothing"
-        assert all(first < length for first in firsts), "a window beside the scene"
-
-
-@given(**SIZES)
-def test_shifted_and_dropped_windows_stick_out_nowhere(length, size, stride):
-    for edge in ("shift", "drop"):
-        assert all(0 <= first <= length - size for first in starts(length, size, stride, edge))
-    dropped = starts(length, size, stride, "drop")
-    assert (
-        dropped
-        == [first for first in range(0, length, stride) if first + size <= length][: len(dropped)]
-    )
-    assert not dropped or length - dropped[-1] - size < stride
-
-
-@given(
-    height=st.integers(1, 90),
-    width=st.integers(1, 90),
-    size=st.integers(1, 50),
-    stride=st.integers(1, 50),
-)
-def test_windows_of_a_scene_cover_it(height, width, size, stride):
-    assume(stride <= size <= min(height, width))
-    for edge in ("pad", "shift"):
-        seen = np.zeros((height + size, width + size), bool)
-        for window in lay(height, width, size, stride, edge):
-            assert window.height == window.width == size
-            seen[window.slices] = True
-        assert seen[:height, :width].all()
-        assert edge == "pad" or seen.sum() == height * width
-
-
-@given(
-    height=st.integers(1, 90),
-    width=st.integers(1, 90),
-    size=st.tuples(st.integers(1, 50), st.integers(1, 50)),
-)
-def test_blocks_cover_a_scene_exactly_once(height, width, size):
-    seen = np.zeros((height, width), int)
-    for block in blocks(height, width, size):
-        assert 0 < block.height <= size[0] and 0 < block.width <= size[1]
-        seen[block.slices] += 1
-    assert (seen == 1).all()
 
 
 def lattice(n=4, folds=3, buffer=37.0, seed=0, grid=UTM) -> Lattice:

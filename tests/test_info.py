@@ -69,9 +69,12 @@ def test_tiles_are_told_as_they_are(project, told, ask):
         }
         assert one["count_by_fold"] == per_fold
     assert found["valid"] == pytest.approx(np.load("tiles/valid-image-00000.npy").mean())
-    assert found["split"] == {
-        "blocks": [4, 4], "buffer": pytest.approx(20), "unit": "metre", "folds": ["fold 0", "fold 1", "fold 2"],
+    split = {k: found["split"][k] for k in ("kind", "blocks", "buffer", "unit", "folds")}
+    assert split == {
+        "kind": "blocks", "blocks": [4, 4], "buffer": pytest.approx(20), "unit": "metre",
+        "folds": ["fold 0", "fold 1", "fold 2"],
     }  # fmt: skip
+    assert sum(found["split"]["tiles"].values()) == 9
     assert [b["name"] for b in found["bands"]] == ["red", "nir"]
     assert found["scenes"][0]["grid"]["crs"] == "EPSG:32633"
     _, text, _ = ask("tiles")

@@ -64,7 +64,7 @@ def test_the_answer_is_found(done):
 def test_the_score_is_that_of_ground_never_trained_on(done):
     """By hand: agreement on the pixels of the test blocks, from the map and the truth alone."""
     scores = json.loads((done / "scores.json").read_text())
-    lattice = read_tileset(str(done / "tiles")).lattice
+    lattice = read_tileset(str(done / "tiles")).split
     with rasterio.open(done / "maps/a.tif") as dataset:
         got = dataset.read(1)
         rows, cols = np.mgrid[: dataset.height, : dataset.width]

@@ -208,7 +208,7 @@ def test_out_of_fold_asks_the_member_that_never_saw_the_ground(here):
     with rasterio.open("scene.tif") as source:
         rows, cols = np.mgrid[: source.height, : source.width]
         xs, ys = source.transform * (cols + 0.5, rows + 0.5)
-    folds = model.lattice.fold_at(xs, ys)
+    folds = model.split.fold_at(xs, ys)
     for member, state in enumerate(model.weights()):
         network = networks.build(
             {k: model.head[k] for k in ("encoder", "head", "frames", "outputs")} | {"bands": 2}

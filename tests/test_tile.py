@@ -159,7 +159,7 @@ def test_folds_keep_their_distance(scene):
 
 
 def test_the_same_bytes_whatever_the_number_of_workers(scene, monkeypatch):
-    monkeypatch.setattr("geoml_cli.stages.tile.SHARD_BYTES", 2 * 16 * 16 * 4)
+    monkeypatch.setattr("geoml_cli.stages.layout.SHARD_BYTES", 2 * 16 * 16 * 4)
     assert labelled("--size", 16, "--split", "blocks:4", "-j", 1) == 0
     one = made.content(scene[0].parent / "tiles")
     assert len(one) > 20
@@ -214,7 +214,7 @@ def test_opens_in_duckdb(scene):
     assert labelled("--size", 48) == 0
     total = (
         duckdb.connect()
-        .execute("select sum(list_sum(counts)) from 'tiles/index.parquet'")
+        .execute("select sum(list_sum(counts_class)) from 'tiles/index.parquet'")
         .fetchone()[0]
     )
     assert total == 96 * 80
@@ -275,7 +275,7 @@ def test_scene_without_crs(tmp_path, monkeypatch, capsys):
             ["scene.tif", "no band swir", "red, nir"],
         ),
         (["--label-column", "class", "--split", "blocks"], 2, ["--split", "blocks:8"]),
-        (["--label-column", "class", "--folds", "5"], 2, ["--split"]),
+        (["--label-column", "class", "--split", "none", "--folds", "5"], 2, ["--split"]),
         (["--label-column", "class", "--split", "blocks:8", "--buffer", "9"], 2, ["--buffer"]),
         (["--label-column", "class", "--sampler", "gird"], 2, ["gird", "grid"]),
         (

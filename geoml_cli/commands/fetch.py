@@ -110,17 +110,9 @@ def command(
         bool, typer.Option("--raw", help="Keep stored numbers; scale and offset are tags.")
     ] = False,
     whole: Annotated[bool, typer.Option("--whole", help="Copy entire files, bit for bit.")] = False,
-    crs: Annotated[
-        Optional[str],
-        typer.Option(metavar="CRS", help="Put pixels on a grid in this CRS, such as EPSG:32633."),
-    ] = None,
-    resolution: Annotated[
-        Optional[float],
-        typer.Option(metavar="SIZE", help="Size of a pixel, in units of the CRS."),
-    ] = None,
-    like: Annotated[
-        Optional[str], typer.Option(metavar="FILE", help="Put pixels on the grid of this raster.")
-    ] = None,
+    crs: options.Crs = None,
+    resolution: options.Resolution = None,
+    like: options.Like = None,
     resampling: Annotated[
         Optional[str],
         typer.Option(

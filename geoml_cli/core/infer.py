@@ -17,6 +17,7 @@ from geoml_cli.core.batch import Batch
 from geoml_cli.core.device import Device, place
 from geoml_cli.core.network import Network
 from geoml_cli.geo.grid import Window
+from geoml_cli.geo.splits import NONE
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,26 @@ class Mapper:
     ) -> np.ndarray:
         """Class ids (B, h, w) of the inner parts of windows, images (B, T, C, H, W), valid (B, T, H, W).
 
-        With `folds` (B, h, w) each pixel is given by the one member of that number; without,
-        by the mean of all members.
+        With `folds` (B, h, w) each pixel is given by the one member of that number, one of no
+        fold (255) by the mean of all members; without, every pixel by that mean.
         """
         batch = Batch(torch.from_numpy(images), torch.from_numpy(valid)).to(self.device.torch)
         inner = slice(halo, images.shape[-2] - halo), slice(halo, images.shape[-1] - halo)
         if folds is None:
-            spread = sum(self._spread(n, batch, inner) for n in self.networks)
-            return self.task.decode(spread).cpu().numpy()
+            return self._mean(batch, inner)
         out = np.zeros(folds.shape, np.uint8)
         for member in np.unique(folds):
-            ids = self.task.decode(self._spread(self.networks[member], batch, inner)).cpu().numpy()
+            if member == NONE:  # ground that no member saw
+                ids = self._mean(batch, inner)
+            else:
+                spread = self._spread(self.networks[member], batch, inner)
+                ids = self.task.decode(spread).cpu().numpy()
             out[folds == member] = ids[folds == member]
         return out
+
+    def _mean(self, batch: Batch, inner: tuple[slice, slice]) -> np.ndarray:
+        spread = sum(self._spread(n, batch, inner) for n in self.networks)
+        return self.task.decode(spread).cpu().numpy()
 
     def _spread(self, network: nn.Module, batch: Batch, inner: tuple[slice, slice]) -> torch.Tensor:
         with self.device.autocast():

@@ -42,11 +42,14 @@ def digest_file(path: str | Path) -> str:
         return sha256_file(path)
 
 
-def note_written(path: str | Path, data: memoryview) -> None:
+def note_written(path: str | Path, *data: memoryview | bytes) -> None:
     """Remember, for this process, the digest of bytes that it has just written to a file."""
     seen = os.stat(path)
     key = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
-    _written()[key] = hashlib.sha256(data).hexdigest()
+    found = hashlib.sha256()
+    for part in data:
+        found.update(part)
+    _written()[key] = found.hexdigest()
 
 
 @cache

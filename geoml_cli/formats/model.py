@@ -14,7 +14,8 @@ from geoml_cli.formats.bands import Band
 from geoml_cli.formats.commit import whole_file
 from geoml_cli.formats.stamp import damage, member_path, read_stamp
 from geoml_cli.geo.classes import Class, read_classes
-from geoml_cli.geo.splits import Lattice
+from geoml_cli.geo.sides import read_split
+from geoml_cli.geo.splits import Split
 
 if TYPE_CHECKING:
     import torch
@@ -49,9 +50,9 @@ class Model:
         return int(self.head["members"])
 
     @property
-    def lattice(self) -> Lattice | None:
-        """Blocks of the split that it was trained with."""
-        return Lattice.from_dict(self.head["split"]) if self.head["split"] else None
+    def split(self) -> Split | None:
+        """The split that it was trained with."""
+        return read_split(self.head["split"])
 
     def weights(self) -> list[dict[str, torch.Tensor]]:
         """State of every member."""

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -12,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geoml_cli.errors import GeomlError, Unreachable
@@ -23,6 +25,9 @@ from geoml_cli.formats.web import PLAIN, Access, is_http, unsigned
 from geoml_cli.geo.grid import Grid, Window, crs_name
 
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors arrive as exceptions
+warnings.filterwarnings(
+    "ignore", category=NotGeoreferencedWarning
+)  # what lies nowhere is told below
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,19 @@ class Raster:
             bands=tuple(self.bands[i] for i in order),
             indexes=tuple(self.indexes[i] for i in order),
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        bands = [band.to_dict() for band in self.bands]
+        plain = {"path": self.path, "bands": bands, "indexes": list(self.indexes)}
+        return plain | {"dtype": self.dtype, **self.grid.to_dict()}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Raster":
+        """Read what `to_dict` gave."""
+        bands = tuple(Band.from_dict(band) for band in plain["bands"])
+        grid = Grid.from_dict(plain)
+        return cls(plain["path"], grid, bands, tuple(plain["indexes"]), plain["dtype"])
 
 
 def open_raster(
@@ -101,26 +119,37 @@ def _unreadable(path: str, error: Exception, where: str = "") -> GeomlError:
     return GeomlError(f"{path}{where}: not readable as a raster ({said}); fetch or make it again")
 
 
-def describe(path: str, said: Sequence[dict[str, Any]] = ()) -> Raster:
-    """Open a raster and describe it; `said` is what its STAC asset says of its bands."""
+def describe(path: str, said: Sequence[dict[str, Any]] = (), picture: bool = False) -> Raster:
+    """Open a raster and describe it; `said` is what its STAC asset says of its bands.
+
+    A `picture` needs no CRS: its grid is in pixels then, and lies nowhere.
+    """
     with opened(path) as dataset:
-        return described(dataset, path, said)
+        return described(dataset, path, said, picture)
 
 
 def described(
-    dataset: rasterio.DatasetReader, path: str, said: Sequence[dict[str, Any]] = ()
+    dataset: rasterio.DatasetReader,
+    path: str,
+    said: Sequence[dict[str, Any]] = (),
+    picture: bool = False,
 ) -> Raster:
     """As `describe`, for a raster that is open."""
     if dataset.count == 0:
         names = ", ".join(dataset.subdatasets[:3])
         raise GeomlError(f"{path}: holds several rasters; name one, such as {names}")
-    if dataset.crs is None:
+    placed = dataset.crs is not None
+    if not placed:
         if dataset.gcps[0]:
             raise GeomlError(
                 f"{path}: placed by ground control points; warp it first: gdalwarp {path} out.tif"
             )
+    if not placed and not picture:
         raise GeomlError(f"{path}: no CRS; give it one: gdal_edit.py -a_srs EPSG:CODE {path}")
-    grid = Grid(crs_name(dataset.crs.to_wkt()), dataset.transform, dataset.height, dataset.width)
+    crs, transform = (crs_name(dataset.crs.to_wkt()) if placed else ""), dataset.transform
+    if not placed:
+        transform = Affine.scale(1, -1)  # north up, in pixels
+    grid = Grid(crs, transform, dataset.height, dataset.width)
     if not grid.north_up:
         raise GeomlError(f"{path}: rotated grid; warp it first: gdalwarp {path} out.tif")
     alpha = [i for i, c in enumerate(dataset.colorinterp) if c == ColorInterp.alpha]
@@ -130,18 +159,21 @@ def described(
         raise GeomlError(
             f"{path}: bands of types {', '.join(sorted(kinds))}; split it by type first"
         )
-    bands = tuple(_band(dataset, i, said_of(said, n), grid.gsd_m()) for n, i in enumerate(indexes))
+    gsd_m = grid.gsd_m() if placed else None
+    bands = tuple(_band(dataset, i, said_of(said, n), gsd_m) for n, i in enumerate(indexes))
     if len({b.name for b in bands}) < len(bands):
         raise GeomlError(f"{path}: two bands share a name ({', '.join(b.name for b in bands)})")
     return Raster(path, grid, bands, indexes, kinds.pop())
 
 
-def _band(dataset: rasterio.DatasetReader, index: int, said: dict[str, Any], gsd_m: float) -> Band:
+def _band(
+    dataset: rasterio.DatasetReader, index: int, said: dict[str, Any], gsd_m: float | None
+) -> Band:
     scale, offset = dataset.scales[index - 1], dataset.offsets[index - 1]
     own: dict[str, Any] = {
         "name": dataset.descriptions[index - 1] or said.get("name") or f"B{index}",
         "unit": dataset.units[index - 1] or said.get("unit"),
-        "gsd_m": said.get("gsd_m", round(gsd_m, 3)),
+        "gsd_m": said.get("gsd_m", gsd_m and round(gsd_m, 3)),
         "nodata": dataset.nodatavals[index - 1],
         # the file wins over the catalog: catalogs are known to contradict the pixels
         "scale": scale if (scale, offset) != (1, 0) else said.get("scale", 1.0),
@@ -207,46 +239,53 @@ class Reader:
             self._far.check()
         return sum(int(size or 0) for size in sizes)
 
-    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, window: Window, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Values (C, h, w) in the native dtype and valid (h, w); outside the raster nothing is valid.
 
         A pixel is valid where every band is: not nodata, not masked, not NaN or infinite.
+        Values are read straight into `out`, if there is one; beyond the raster they are 0.
         """
         grid = self.raster.grid
         top, left = max(window.row, 0), max(window.col, 0)
         bottom = min(window.row + window.height, grid.height)
         right = min(window.col + window.width, grid.width)
-        data = np.zeros((len(self.raster.bands), window.height, window.width), self.raster.dtype)
+        if (top, left, bottom - top, right - left) == window:
+            return self._somehow(window, out)
+        shape = (len(self.raster.bands), window.height, window.width)
+        data: np.ndarray = np.zeros(shape, self.raster.dtype) if out is None else out
+        data[:] = 0
         valid = np.zeros((window.height, window.width), bool)
         if bottom <= top or right <= left:
             return data, valid
         inside = Window(top, left, bottom - top, right - left)
         here = Window(top - window.row, left - window.col, inside.height, inside.width).slices
-        if self._far:
-            read = self._context.run(self._once, inside)
-        else:
-            far = is_remote(self.raster.path)
-            read = PLAIN.patience(self._patiently, inside) if far else self._once(inside)
-        data[(slice(None), *here)], valid[here] = read
+        data[(slice(None), *here)], valid[here] = self._somehow(inside, None)
         return data, valid
 
-    def _patiently(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    def _somehow(self, window: Window, out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Read a window that lies inside, from wherever the file is."""
+        if self._far:
+            return self._context.run(self._once, window, out)
+        far = is_remote(self.raster.path)
+        return PLAIN.patience(self._patiently, window, out) if far else self._once(window, out)
+
+    def _patiently(self, window: Window, out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         if self._dataset.closed:
             self._open()
         try:
             with settings(self.raster.path):
-                return self._once(window)
+                return self._once(window, out)
         except Unreachable:
             self._dataset.close()
             raise
 
-    def _once(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    def _once(self, window: Window, out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         raster, box = (
             self.raster,
             RasterioWindow(window.col, window.row, window.width, window.height),
         )
         try:
-            data = self._dataset.read(list(raster.indexes), window=box)
+            data = self._dataset.read(list(raster.indexes), window=box, out=out)
             valid = np.ones(data.shape[1:], bool)
             if self._masked:
                 valid &= (self._dataset.read_masks(list(raster.indexes), window=box) > 0).all(0)

@@ -37,6 +37,14 @@ def read_vectors(
     return _checked(table, path, columns)
 
 
+def read_index(path: Path) -> geopandas.GeoDataFrame:
+    """Read GeoParquet of ours with every row, also those without a geometry."""
+    try:
+        return geopandas.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise GeomlError(f"{path}: not readable as GeoParquet ({error})") from None
+
+
 def parse_vectors(text: str, name: str) -> geopandas.GeoDataFrame:
     """As `read_vectors`, for GeoJSON in a text."""
     try:
@@ -67,8 +75,11 @@ def _checked(
 
 
 def digest_vectors(path: str) -> str:
-    """Digest of a vector file: its bytes, or those of all the files of a shapefile."""
+    """Digest of a vector file: its bytes, or those of all the files of a shapefile or a folder."""
     file = Path(path)
+    if file.is_dir():  # a file geodatabase
+        inside = sorted(p for p in file.rglob("*") if p.is_file() and p.suffix != ".lock")
+        return sha256_of([[str(p.relative_to(file)), digest_file(p)] for p in inside])
     if file.suffix.lower() != ".shp":
         return digest_file(file)
     parts = sorted(p for p in file.parent.glob(f"{file.stem}.*") if p.suffix.lower() in SHAPEFILE)

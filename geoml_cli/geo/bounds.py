@@ -1,5 +1,6 @@
 """Areas in degrees: reading, antimeridian, poles, reprojection, the pixels that they cover."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -7,7 +8,7 @@ import shapely
 from pyproj import CRS
 
 from geoml_cli.errors import GeomlError, UsageMistake
-from geoml_cli.geo.grid import LONLAT, Bounds, Grid, Window, between
+from geoml_cli.geo.grid import LONLAT, Bounds, Grid, Window, apply, between
 
 SEGMENTS = 1024  # an edge is cut into pieces this much shorter than the area before it is bent
 STRIP_DEG = 1e-6  # half the width given to points and lines: 0.1 m, so that they cover pixels
@@ -154,3 +155,39 @@ def _window_on(flat: shapely.Geometry, grid: Grid) -> Window | None:
     last_row = max(w.row + w.height for w in found)
     last_col = max(w.col + w.width for w in found)
     return Window(row, col, last_row - row, last_col - col)
+
+
+def footprints(grid: Grid, windows: Sequence[Window]) -> np.ndarray:
+    """CRS84 polygons (n,) of windows of a grid, their edges bent as the CRS bends them."""
+    rows = np.array(windows, np.float64).reshape(-1, 4)
+    points = _bends(grid, windows)
+    along = np.arange(points) / points
+    zero, one = np.zeros(points), np.ones(points)
+    down = np.concatenate([zero, along, one, 1 - along, [0.0]])  # clockwise from the upper left
+    right = np.concatenate([along, one, 1 - along, zero, [0.0]])
+    y = rows[:, 0, None] + rows[:, 2, None] * down
+    x = rows[:, 1, None] + rows[:, 3, None] * right
+    lon, lat = between(grid.crs, LONLAT).transform(*apply(grid.transform, x, y))
+    rings = np.stack([lon, lat], axis=-1)  # (n, points, 2)
+    if not np.isfinite(rings).all():
+        raise GeomlError("the tiles' outlines cannot be expressed in degrees; check the CRS")
+    odd = (np.abs(np.diff(lon, axis=1)) > 180).any(axis=1) | (np.abs(lon) > 180).any(axis=1)
+    found = np.asarray(shapely.polygons(rings), object).reshape(-1)
+    for i in np.flatnonzero(odd):
+        found[i] = footprint(rings[i])
+    return found
+
+
+def _bends(grid: Grid, windows: Sequence[Window]) -> int:
+    """Points a side that keep a window's outline within 1 % of a pixel of its true, bent one."""
+    largest = max(windows, key=lambda w: w.height * w.width)
+    ring = grid.crop(largest).outline(points=33)
+    sides = np.column_stack([np.unwrap(ring[:, 0], period=360), ring[:, 1]])
+    for points in (1, 2, 4, 8, 16):
+        kept = sides[:: 32 // points]
+        where = np.linspace(0, len(kept) - 1, len(sides))
+        drawn = np.column_stack([np.interp(where, np.arange(len(kept)), c) for c in kept.T])
+        away = np.abs(drawn - sides).max() * 111_320
+        if away < 0.01 * grid.gsd_m():
+            return points
+    return 20

@@ -39,7 +39,10 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Where an array lies: `crs` is an authority code or WKT, `transform` maps (col, row) to (x, y)."""
+    """Where an array lies: `crs` is an authority code or WKT, `transform` maps (col, row) to (x, y).
+
+    An empty `crs` is a picture that lies nowhere in particular.
+    """
 
     crs: str
     transform: Affine
@@ -52,6 +55,11 @@ class Grid:
         west, north = apply(self.transform, 0, 0)
         east, south = apply(self.transform, self.width, self.height)
         return Bounds(min(west, east), min(south, north), max(west, east), max(south, north))
+
+    @property
+    def placed(self) -> bool:
+        """Whether it is known where on Earth it lies."""
+        return bool(self.crs)
 
     @property
     def north_up(self) -> bool:

@@ -13,6 +13,7 @@ from geoml_cli.geo.grid import LONLAT, Bounds, Grid, Window, between
 
 SNUG = 1e-6  # of a pixel: a border that is passed by rounding adds none
 MOST_PIXELS = 2**31
+TOUCH = 1e-3  # of a pixel: grids no further apart are one lattice
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,20 @@ def on_lattice(
         )
     left, top = float(first[0] * size), float((first[1] + height) * size)
     return Grid(crs, Affine(size, 0.0, left, 0.0, -size, top), height, width)
+
+
+def shift_between(source: Grid, target: Grid) -> tuple[int, int] | None:
+    """Rows and columns from one grid's origin to the other's; None where their pixels do not coincide."""
+    a, b = source.transform, target.transform
+    if source.crs != target.crs or (a.b, a.d, b.b, b.d) != (0, 0, 0, 0):
+        return None
+    span = max(source.width, source.height, target.width, target.height)
+    if abs(a.a - b.a) * span > TOUCH * abs(a.a) or abs(a.e - b.e) * span > TOUCH * abs(a.e):
+        return None
+    rows, cols = (b.f - a.f) / a.e, (b.c - a.c) / a.a
+    if abs(rows - round(rows)) > TOUCH or abs(cols - round(cols)) > TOUCH:
+        return None
+    return round(rows), round(cols)
 
 
 def shrinking(source: Grid, target: Grid) -> float:

@@ -1,36 +1,27 @@
-"""Windows over a grid, and the lattice they lie on."""
+"""Where windows start along an axis, and blocks that cover a grid once."""
 
 from collections.abc import Iterator
 
 from geoml_cli.geo.grid import Window
 
+EDGES = ("shift", "pad", "drop")
 
-def starts(length: int, size: int, stride: int, edge: str = "pad") -> list[int]:
-    """First pixels of windows along one axis.
 
-    `edge` says what happens to the last one when it sticks out: `pad` lets it (what lies
-    outside is masked), `shift` moves it back inside, `drop` leaves it out. Where the whole
-    axis is shorter than a window, only `pad` gives one.
+def starts(length: int, size: int, stride: int, edge: str = "shift") -> list[int]:
+    """First pixels of windows along one axis, ascending.
+
+    `edge` says what happens to the last one when it sticks out: `shift` moves it back
+    inside, `pad` lets it (what lies outside is masked), `drop` leaves it out. Where the whole
+    axis is shorter than a window, `shift` and `pad` give one that sticks out, `drop` none.
     """
-    if length <= 0:
-        return []
-    firsts = list(range(0, min(max(length - size, 0) + stride, length), stride))
-    while len(firsts) > 1 and firsts[-2] + size >= length:
-        firsts.pop()
-    if firsts[-1] + size <= length or edge == "pad":
+    if length < size:
+        return [] if edge == "drop" else [0]
+    firsts = list(range(0, length - size + 1, stride))
+    following = len(firsts) * stride
+    # with a stride beyond the size, all that is left may be a gap between windows
+    if edge == "drop" or firsts[-1] + size == length or following >= length:
         return firsts
-    if edge == "drop" or length < size:
-        return firsts[:-1]
-    return [*firsts[:-1], length - size]
-
-
-def lay(height: int, width: int, size: int, stride: int, edge: str = "pad") -> list[Window]:
-    """Windows of `size` x `size` px, row by row, `stride` px apart."""
-    return [
-        Window(row, col, size, size)
-        for row in starts(height, size, stride, edge)
-        for col in starts(width, size, stride, edge)
-    ]
+    return [*firsts, following if edge == "pad" else length - size]
 
 
 def blocks(height: int, width: int, size: tuple[int, int]) -> Iterator[Window]:

@@ -94,6 +94,17 @@ def _source(
     return Source(shown(place), one["role"], state, bool(below and below.stale))
 
 
+def changed_inputs(owner: Path, record: dict[str, Any]) -> list[str]:
+    """Inputs of an artifact that are gone, or no longer what they were; those that can be told."""
+    places = [(place_of(one["path"], owner), one) for one in record["inputs"]]
+    files = [(place, one) for place, one in places if is_local(one["path"])]
+    return [
+        shown(place)
+        for place, one in files
+        if not os.path.isdir(place) and _state(place, one["digest"]) != UNCHANGED
+    ]
+
+
 def _state(path: str, digest: str) -> str:
     if not os.path.exists(path):
         return MISSING

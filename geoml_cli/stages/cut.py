@@ -1,121 +1,352 @@
 """Cut one shard of tiles: the unit of work that workers share."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 
-from geoml_cli.formats.commit import write_text
+from geoml_cli.errors import UsageMistake
+from geoml_cli.formats.commit import whole_file, write_text
 from geoml_cli.formats.jsonfile import dumps, read_json
 from geoml_cli.formats.tileset import save_array
 from geoml_cli.geo.classes import IGNORE
+from geoml_cli.geo.field import Pick
 from geoml_cli.geo.grid import Window
-from geoml_cli.geo.splits import Lattice
-from geoml_cli.stages.labels import Burn, Warp, burn
-from geoml_cli.stages.stack import Stack, StackReader
+from geoml_cli.geo.splits import NONE
+from geoml_cli.stages.labels import burn, of_tile
+from geoml_cli.stages.place import Frames, Place, PlaceReader, Read
+from geoml_cli.stages.statistics import Tally, tally
+from geoml_cli.stages.tile_files import write_tiles
 
-SENSOR, LAYER = "image", "class"
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which tiles are kept; the rest is dropped."""
+
+    valid: float = 0.0
+    labelled: int = 0
+    cloud: float | None = None
+    where: str | None = None
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether images must be read to tell."""
+        return self.valid > 0 or self.cloud is not None or self.where is not None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What holds for every shard of a run."""
+
+    folder: str
+    format: str  # npy, gtiff or virtual
+    size: tuple[int, int]
+    sensors: tuple[dict[str, Any], ...]  # as in tileset.json
+    frames: Frames
+    layers: tuple[dict[str, Any], ...]  # as in tileset.json
+    split: Any  # None, or what deals the ground out
+    held: int | None  # near bits that do not train; None where each fold's member holds its own
+    wanted: Wanted
 
 
 @dataclass(frozen=True)
 class Shard:
     """One unit of work: the windows scheduled for a shard, and all it takes to cut them."""
 
-    folder: str
+    plan: Plan
     number: int
-    tiles: tuple[tuple[int, Window], ...]  # (position of the stack, window)
-    stacks: tuple[Stack, ...]
-    labels: tuple[Burn | Warp, ...] | None
-    classes: int
-    lattice: Lattice | None
-    min_valid: float
-    min_labelled: int
+    picks: tuple[Pick, ...]
+    places: dict[int, Place]  # those that the picks are of
+    labels: dict[int, tuple[Any, ...]]  # by place: what to burn, a layer
 
 
-def cut(shard: Shard) -> list[dict[str, Any]]:
-    """Cut one shard and write its arrays; give the rows of the index. Done before: read back."""
-    folder = Path(shard.folder)
-    notes = notes_of(folder, shard.number)
+class Held:
+    """The arrays of a shard while it is cut: filled in place, cut to what is kept, written once."""
+
+    def __init__(self, plan: Plan, count: int, looks: bool) -> None:
+        """Room for `count` tiles; where no image is looked at, for one, that is filled again and again."""
+        self.looks, count = looks, count if looks else 1
+        h, w = plan.size
+        self.images, self.valid = [], []
+        for sensor in plan.sensors:
+            t, c = sensor["frames"], len(sensor["bands"])
+            self.images.append(np.empty((count, t, c, h, w), sensor["dtype"]))
+            self.valid.append(np.zeros((count, t, h, w), bool))
+        self.labels = [
+            np.empty((count, h, w), layer["dtype"]) if layer["per"] == "pixel" else None
+            for layer in plan.layers
+        ]
+        self.folds = np.empty((count, h, w), np.uint8) if plan.split else None
+        self.near = np.empty((count, h, w), near_type(plan.split.count)) if plan.split else None
+
+    def slot(self, n: int) -> int:
+        """Position of tile `n` in the arrays."""
+        return n if self.looks else 0
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Move the tiles that are kept to the front, in order; drop the others."""
+        every = [*self.images, *self.valid, *self.labels, self.folds, self.near]
+        for array in every:
+            if array is not None and len(rows) < len(array):
+                for to, row in enumerate(rows):
+                    if to != row:
+                        array[to] = array[row]
+        first = len(rows)
+        self.images = [a[:first] for a in self.images]
+        self.valid = [a[:first] for a in self.valid]
+        self.labels = [a if a is None else a[:first] for a in self.labels]
+        self.folds = None if self.folds is None else self.folds[:first]
+        self.near = None if self.near is None else self.near[:first]
+
+
+def cut(shard: Shard) -> tuple[list[dict[str, Any]], list[Tally]]:
+    """Cut one shard and write its arrays; give index rows and counts of every sensor. Done before: read back."""
+    plan = shard.plan
+    folder = Path(plan.folder)
+    notes, counts = notes_of(folder, shard.number)
     if notes.is_file():
-        return list(read_json(notes))
-    kept: dict[str, list[np.ndarray]] = {
-        k: [] for k in ("images", "valid", "labels", "folds", "near")
-    }
-    rows: list[dict[str, Any]] = []
-    for position in sorted({i for i, _ in shard.tiles}):
-        with StackReader(shard.stacks[position]) as reader:
-            for i, window in shard.tiles:
-                if i == position:
-                    _cut_one(shard, position, reader, window, kept, rows)
-    for kind, suffix in (
-        ("images", f"-{SENSOR}"),
-        ("valid", f"-{SENSOR}"),
-        ("labels", f"-{LAYER}"),
-        ("folds", ""),
-        ("near", ""),
-    ):
-        if kept[kind]:
-            save_array(folder / f"{kind}{suffix}-{shard.number:05d}.npy", np.stack(kept[kind]))
+        with np.load(counts) as before:
+            return list(read_json(notes)), [Tally.of_arrays(before, n) for n in _names(plan)]
+    looks = plan.format != "virtual" or plan.wanted.needs_pixels
+    held = Held(plan, len(shard.picks), looks)
+    rows = []
+    with PlaceReader(plan.frames, [sensor["frames"] for sensor in plan.sensors]) as reader:
+        for n, pick in enumerate(shard.picks):
+            rows.append(_cut_one(shard, pick, n, held, reader if looks else None))
+    kept = _kept(rows, plan, looks)
+    rows = [row | {"row": to} for to, row in enumerate(rows[i] for i in kept)]
+    found = [Tally() for _ in plan.sensors]
+    if looks:
+        held.keep(kept)
+        found = [
+            tally(images, valid, held.folds, held.near, plan.held)
+            for images, valid in zip(held.images, held.valid, strict=True)
+        ]
+    if plan.format != "virtual" and rows:
+        (_write_arrays if plan.format == "npy" else write_tiles)(shard, held, rows)
+    with whole_file(counts) as temporary, open(temporary, "wb") as file:
+        arrays: dict[str, Any] = {}
+        for name, one in zip(_names(plan), found, strict=True):
+            arrays |= one.arrays(name)
+        np.savez(file, **arrays)
     write_text(notes, dumps(rows))
-    return rows
+    return list(read_json(notes)), found  # as a run that is taken up again, or a merge, sees them
 
 
-def _cut_one(
-    shard: Shard,
-    position: int,
-    reader: StackReader,
-    window: Window,
-    kept: dict[str, list[np.ndarray]],
-    rows: list[dict[str, Any]],
-) -> None:
-    stack = shard.stacks[position]
-    image, valid = reader.read(window)
-    if not valid.any() or valid.mean() < shard.min_valid:
-        return
-    row: dict[str, Any] = {
-        "id": f"{stack.scene}-{window.row}-{window.col}",
-        "scene": stack.scene,
-        "datetime": stack.datetime,
-        "shard": shard.number,
-        "row": len(rows),
-        "window_row": window.row,
-        "window_col": window.col,
-        "valid": float(valid.mean()),
-        **{k: v for k, v in stack.grid.crop(window).to_dict().items() if k != "proj:shape"},
-    }
-    labels = None
-    if shard.labels:
-        labels = burn(shard.labels[position], stack.grid, window)
-        labels[~valid] = IGNORE
-        counts = np.bincount(labels[labels != IGNORE], minlength=shard.classes)
-        row["counts"] = counts.tolist()
-        if counts.sum() < shard.min_labelled:
-            return
-    if shard.lattice:
-        own, near = shard.lattice.on(stack.grid.crop(window))
-        kept["folds"].append(own)
-        kept["near"].append(near.astype(_near_type(shard.lattice.count)))
-        seen = np.unique(own)
-        row["fold"] = int(seen[0]) if len(seen) == 1 else None
-        if labels is not None:
-            row["fold_counts"] = [
-                np.bincount(
-                    labels[(own == f) & (labels != IGNORE)], minlength=shard.classes
-                ).tolist()
-                for f in range(shard.lattice.count)
-            ]
-    if labels is not None:
-        kept["labels"].append(labels)
-    kept["images"].append(image[None])  # (T, C, H, W)
-    kept["valid"].append(valid[None])
-    rows.append(row)
+def _names(plan: Plan) -> list[str]:
+    return [sensor["name"] for sensor in plan.sensors]
 
 
-def _near_type(folds: int) -> str:
+def notes_of(folder: Path, number: int) -> tuple[Path, Path]:
+    """Where the rows and the counts of a finished shard wait for the end."""
+    return folder / f"shard-{number:05d}.json", folder / f"shard-{number:05d}.npz"
+
+
+def near_type(folds: int) -> str:
+    """Type that has a bit for every fold."""
     return "uint8" if folds <= 8 else "uint16" if folds <= 16 else "uint32"
 
 
-def notes_of(folder: Path, number: int) -> Path:
-    """Where the rows of a finished shard wait for the index."""
-    return folder / f"shard-{number:05d}.json"
+def _cut_one(
+    shard: Shard, pick: Pick, n: int, held: Held, reader: PlaceReader | None
+) -> dict[str, Any]:
+    """Read, label and place one tile at position `n` of the arrays; give its row of the index."""
+    plan, place, window = shard.plan, shard.places[pick.place], pick.window
+    grid = place.grid.crop(window)
+    stack = place.shots[0][0].stacks[0]
+    row: dict[str, Any] = {
+        "id": f"{place.id}-{window.row}-{window.col}",
+        "place": pick.place,
+        "scene": stack.scene,
+        "datetime": stack.datetime,
+        "shard": shard.number,
+        "row": n,
+        "window_row": window.row,
+        "window_col": window.col,
+        **{k: v for k, v in grid.to_dict().items() if k != "proj:shape"},
+    }
+    slot = held.slot(n)
+    seen: np.ndarray = np.ones((0, 0), bool)
+    if reader:
+        reads = reader.read(place, window, [images[slot] for images in held.images])
+        for valid, read in zip(held.valid, reads, strict=True):
+            valid[slot] = read.valid
+        row |= _told(plan, reads)
+        row["cloud"] = reader.cloudy(place, window, reads[0].dates)
+        seen = np.logical_or.reduce(reads[0].valid, axis=0)
+    else:
+        row["valid"] = None
+        seen = _inside(place, window) if plan.layers else seen
+    if plan.split:
+        _side(plan, grid, row, slot, held)
+    for i, layer in enumerate(plan.layers):
+        _label(layer, shard.labels[pick.place][i], pick, place, seen, row, held, i, slot, plan)
+    return row
+
+
+def _inside(place: Place, window: Window) -> np.ndarray:
+    """Pixels (h, w) of a window that lie on the place's grid."""
+    rows = np.arange(window.row, window.row + window.height)
+    cols = np.arange(window.col, window.col + window.width)
+    inner = (rows >= 0) & (rows < place.grid.height)
+    return np.asarray(inner[:, None] & (cols >= 0) & (cols < place.grid.width))
+
+
+def _told(plan: Plan, reads: Sequence[Read]) -> dict[str, Any]:
+    """What the index says of the frames of a tile."""
+    row: dict[str, Any] = {"valid": float(reads[0].valid.mean())}
+    for sensor, read in list(zip(plan.sensors, reads, strict=True))[1:]:
+        row[f"valid_{sensor['name']}"] = float(read.valid.mean())
+    if len(plan.sensors) > 1 or plan.sensors[0]["frames"] > 1:
+        for sensor, read in zip(plan.sensors, reads, strict=True):
+            row[f"dates_{sensor['name']}"] = read.dates
+    return row
+
+
+def _side(plan: Plan, grid: Any, row: dict[str, Any], n: int, held: Held) -> None:
+    """Which side the ground of a tile falls on."""
+    assert held.folds is not None and held.near is not None
+    if grid.placed:
+        held.folds[n], held.near[n] = plan.split.on(grid)
+    else:  # a picture: only whole tiles can be dealt, by their names
+        fold = plan.split.named(row["id"])
+        held.folds[n], held.near[n] = fold, 1 << fold
+    first = int(held.folds[n, 0, 0])
+    one = first != NONE and bool((held.folds[n] == first).all())
+    row["fold"] = first if one else None
+    row["near"] = int(np.bitwise_or.reduce(held.near[n], axis=None))
+
+
+def _label(
+    layer: dict[str, Any],
+    labels: Any,
+    pick: Pick,
+    place: Place,
+    seen: np.ndarray,
+    row: dict[str, Any],
+    held: Held,
+    i: int,
+    n: int,
+    plan: Plan,
+) -> None:
+    """Burn one layer into a tile, and say in its row what is labelled."""
+    name, window = layer["name"], pick.window
+    if callable(labels):  # a label of the whole tile that needs no pixels
+        row[name] = labels(window)
+        return
+    pixels = burn(labels, place.grid, window)
+    nothing: Any = IGNORE if pixels.dtype == np.uint8 else np.nan
+    pixels[~seen] = nothing
+    if pick.own is not None:
+        mine = np.zeros(pixels.shape, bool)
+        top, left = pick.own.row - window.row, pick.own.col - window.col
+        mine[top : top + pick.own.height, left : left + pick.own.width] = True
+        pixels[~mine] = nothing
+    if layer["per"] != "pixel":
+        row[name] = of_tile(labels, pixels, place.grid, window)
+        return
+    array = held.labels[i]
+    assert array is not None
+    array[n] = pixels
+    known = pixels != IGNORE if pixels.dtype == np.uint8 else np.isfinite(pixels)
+    row[f"labelled_{name}"] = int(np.count_nonzero(known))
+    folds = held.folds[n] if held.folds is not None else None
+    if folds is not None:
+        by_fold = np.bincount(folds[known], minlength=NONE + 1)
+        row[f"fold_labelled_{name}"] = by_fold[: plan.split.count].tolist()
+    if layer["kind"] == "classes":
+        count = len(layer["classes"])
+        row[f"counts_{name}"] = np.bincount(pixels[known], minlength=count).tolist()
+        if folds is not None:
+            pairs = folds[known].astype(np.intp) * count + pixels[known]
+            both = np.bincount(pairs, minlength=(NONE + 1) * count).reshape(-1, count)
+            row[f"fold_counts_{name}"] = both[: plan.split.count].tolist()
+
+
+def _kept(rows: list[dict[str, Any]], plan: Plan, looks: bool) -> list[int]:
+    """Positions of the tiles that are kept."""
+    wanted = plan.wanted
+    kept = []
+    for i, row in enumerate(rows):
+        if looks and (row["valid"] == 0 or row["valid"] < wanted.valid):
+            continue
+        if plan.layers and labelled(row, plan.layers) < wanted.labelled:
+            continue
+        if wanted.cloud is not None and (row["cloud"] is None or row["cloud"] > wanted.cloud):
+            continue
+        kept.append(i)
+    if wanted.where is None or not kept:
+        return kept
+    frame = pandas.DataFrame([rows[i] | said_of(rows[i], plan) for i in kept])
+    return [kept[i] for i in np.flatnonzero(asked(frame, wanted.where))]
+
+
+def said_of(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """Numbers of a tile that --where may name beside the columns of the index."""
+    area = plan.size[0] * plan.size[1]
+    said: dict[str, Any] = {"labelled": labelled(row, plan.layers) / area}
+    for layer in plan.layers:
+        counts = row.get(f"counts_{layer['name']}")
+        for one, count in zip(layer.get("classes", ()), counts or (), strict=False):
+            said[one["name"].replace(" ", "_")] = count / area
+    return said
+
+
+def try_where(plan: Plan, where: str) -> None:
+    """Refuse an expression that cannot be worked out, before a pixel is read."""
+    row: dict[str, Any] = {
+        **{"id": "a", "scene": "a", "datetime": "2000-01-01T00:00:00Z", "shard": 0, "row": 0},
+        **{"window_row": 0, "window_col": 0, "valid": 1.0, "cloud": 0.0, "fold": 0, "near": 1},
+    }
+    row |= {f"valid_{sensor['name']}": 1.0 for sensor in plan.sensors[1:]}
+    for layer in plan.layers:
+        if layer["per"] == "pixel":
+            row[f"labelled_{layer['name']}"] = 1
+            row[f"counts_{layer['name']}"] = [0] * len(layer.get("classes", ()))
+        else:
+            row[layer["name"]] = 0
+    asked(pandas.DataFrame([row | said_of(row, plan)]), where)
+
+
+def asked(frame: pandas.DataFrame, where: str) -> np.ndarray:
+    """Rows (n,) bool for which the expression of --where holds."""
+    try:
+        found = frame.eval(where, engine="python")
+    except Exception as error:  # whatever an expression of the user's may raise
+        columns = ", ".join(sorted(c for c in frame.columns if c.isidentifier()))
+        raise UsageMistake(f"--where {where!r}: {error}; a tile has {columns}") from None
+    if str(getattr(found, "dtype", None)) != "bool" or len(found) != len(frame):
+        raise UsageMistake(f"--where {where!r}: gives no yes or no; write valid > 0.9")
+    return np.asarray(found)
+
+
+def labelled(row: dict[str, Any], layers: Sequence[dict[str, Any]]) -> int:
+    """Labelled pixels of a tile; a label of the whole tile counts as one."""
+    found = 0
+    for layer in layers:
+        if layer["per"] == "pixel":
+            found += row[f"labelled_{layer['name']}"]
+        else:
+            found += row[layer["name"]] not in (None, [])
+    return found
+
+
+def _write_arrays(shard: Shard, held: Held, rows: list[dict[str, Any]]) -> None:
+    """Write what is kept of a shard as arrays that can be mapped."""
+    plan, number = shard.plan, f"{shard.number:05d}.npy"
+    folder = Path(plan.folder)
+    save: Callable[[str, np.ndarray], None] = lambda n, a: save_array(folder / f"{n}-{number}", a)  # noqa: E731
+    for sensor, images, valid in zip(plan.sensors, held.images, held.valid, strict=True):
+        save(f"images-{sensor['name']}", images)
+        save(f"valid-{sensor['name']}", valid)
+    pixels = [
+        (layer, a) for layer, a in zip(plan.layers, held.labels, strict=True) if a is not None
+    ]
+    for layer, array in pixels:
+        save(f"labels-{layer['name']}", array)
+    if pixels and held.folds is not None and held.near is not None:
+        save("folds", held.folds)
+        save("near", held.near)

@@ -1,130 +1,110 @@
-"""From a tile set to batches: which pixels train, which validate, with what weight."""
+"""From a tile set to a model's batches: which pixels train, which validate, with what weight."""
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from geoml_cli.core.batch import Batch
-from geoml_cli.formats.raster import physical
-from geoml_cli.formats.tileset import TileSet
-from geoml_cli.geo.classes import IGNORE
+from geoml_cli.formats.tileset import Tiles
+from geoml_cli.geo.classes import IGNORE, read_classes
+from geoml_cli.stages.gather import Images, Labels
+from geoml_cli.stages.in_order import in_order
+from geoml_cli.stages.sides import LOOK, YES, Part, Sides, chunks, parts_of
 
-TRAIN, VAL, TEST = 0, 1, 2  # folds of a plain split
-
-
-@dataclass(frozen=True)
-class Part:
-    """The share of the ground one member trains and validates on; `held` folds never train."""
-
-    member: int
-    val: int | None
-    test: int | None
-
-    @property
-    def held(self) -> tuple[int, ...]:
-        """Folds kept away from training."""
-        return tuple(f for f in (self.val, self.test) if f is not None)
-
-
-def parts_of(tiles: TileSet) -> list[Part]:
-    """One part for a plain split or none; with folds, part k tests on fold k and validates on the next."""
-    if tiles.lattice is None:
-        return [Part(0, None, None)]
-    if not tiles.folds:
-        return [Part(0, VAL, TEST)]
-    return [Part(k, (k + 1) % tiles.folds, k) for k in range(tiles.folds)]
+__all__ = ["Feed", "Part", "class_weights", "parts_of"]
 
 
 class Feed:
-    """Tiles of one part. Arrays stay mapped; a batch is read when its turn comes."""
+    """Tiles of one part, the first sensor's and the first layer's; a batch is read when its turn comes."""
 
-    def __init__(self, tiles: TileSet, part: Part) -> None:
+    def __init__(self, tiles: Tiles, part: Part) -> None:
         self.tiles, self.part = tiles, part
-        every = np.arange(len(tiles.index))
-        counts = np.concatenate([self._count(rows) for rows in _chunks(every)])
+        self.sides = Sides(tiles, part)
+        self.images, self.labels = Images(tiles), Labels(tiles, tiles.head["layers"][0]["name"])
+        self._ids = [c.id for c in read_classes(self.labels.head["classes"])]
+        counts = self._count()  # (tiles, classes)
         self.counts = counts.sum(axis=0)  # labelled training pixels of each class
-        self.rows = every[counts.any(axis=1)]
-        self.val_rows = every[:0]
+        self.rows = np.flatnonzero(counts.any(axis=1))
+        self.val_rows = self.rows[:0]
         if part.val is not None:
-            in_fold = [sum(by_fold[part.val]) > 0 for by_fold in tiles.index["fold_counts"]]
-            self.val_rows = every[in_fold]
+            self.val_rows = self.sides.labelled("val", [self.labels.head])
 
-    def _count(self, rows: np.ndarray) -> np.ndarray:
-        labels = self._train_labels(rows)
-        return np.stack([(labels == c.id).sum(axis=(1, 2)) for c in self.tiles.classes], axis=1)
-
-    def _may_train(self, rows: np.ndarray) -> np.ndarray:
-        """Pixels (n, H, W) whose ground is neither held out nor within the buffer of such."""
-        if not self.part.held:
-            return np.ones((len(rows), self.tiles.size, self.tiles.size), bool)
-        near = self.tiles.take("near", rows)
-        held = np.bitwise_or.reduce([near.dtype.type(1 << f) for f in self.part.held])
-        return (near & held) == 0
+    def _count(self) -> np.ndarray:
+        """Training pixels of each class in each tile; from the index where the whole tile trains."""
+        every = np.arange(len(self.tiles.index))
+        state = self.sides.state("train", every)
+        counts = np.stack(self.tiles.index[f"counts_{self.labels.name}"].to_list())
+        counts[state != YES] = 0
+        for rows in chunks(every[state == LOOK]):
+            labels = self._train_labels(rows)
+            counts[rows] = np.stack([(labels == i).sum(axis=(1, 2)) for i in self._ids], axis=1)
+        return counts
 
     def _train_labels(self, rows: np.ndarray) -> np.ndarray:
-        return np.where(self._may_train(rows), self.tiles.take("labels", rows), IGNORE)
+        return self.labels.read(rows, self.sides.pixels("train", rows))
 
     def _val_labels(self, rows: np.ndarray) -> np.ndarray:
-        own = self.tiles.take("folds", rows) == self.part.val
-        return np.where(own, self.tiles.take("labels", rows), IGNORE)
-
-    def _images(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Physical values (n, T, C, H, W) float32 and valid (n, T, H, W)."""
-        raw = self.tiles.take("images", rows)
-        values = physical(np.moveaxis(raw, 2, 0), self.tiles.bands)
-        return np.moveaxis(values, 0, 2), self.tiles.take("valid", rows)
+        return self.labels.read(rows, self.sides.pixels("val", rows))
 
     def norm(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (C,) of physical values, over valid pixels that may train."""
-        total = np.zeros((3, len(self.tiles.bands)))
-        for rows in _chunks(self.rows):
-            images, valid = self._images(rows)
-            seen = valid & self._may_train(rows)[:, None]
-            x = np.moveaxis(images, 2, 0)[:, seen].astype(np.float64)  # (C, pixels)
+        statistics = (self.tiles.head.get("statistics") or {}).get(self.images.name) or {}
+        usual = self.part in parts_of(self.tiles)  # those that the tile set was counted for
+        for part in statistics.get("parts", ()) if usual else ():
+            if part["member"] == self.part.member:
+                return np.array(part["mean"]), np.maximum(part["std"], 1e-6)
+        return self._measure()
+
+    def _measure(self) -> tuple[np.ndarray, np.ndarray]:
+        total = np.zeros((3, len(self.images.head["bands"])))
+        for rows in chunks(self.rows):
+            values, seen = self.images.values(rows), self.images.valid(rows)
+            may = self.sides.pixels("train", rows)
+            seen = seen if may is None else seen & may[:, None]
+            x = np.moveaxis(values, 2, 0)[:, seen].astype(np.float64)  # (C, pixels)
             total += np.stack([np.full(len(x), x.shape[1]), x.sum(1), (x**2).sum(1)])
         mean = total[1] / np.maximum(total[0], 1)
         variance = total[2] / np.maximum(total[0], 1) - mean**2
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
-    def _batch(self, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Batch:
-        images, valid = self._images(rows)
-        target = torch.from_numpy(labels.astype(np.int64))
+    def _batch(self, rows: np.ndarray, side: str, weights: np.ndarray) -> Batch:
+        target = torch.from_numpy(self.labels.read(rows, self.sides.pixels(side, rows)))
         table = torch.zeros(IGNORE + 1)
         table[: len(weights)] = torch.from_numpy(weights).float()
         weight = table[target]
         return Batch(
-            images=torch.from_numpy(np.ascontiguousarray(images)),
-            valid=torch.from_numpy(valid),
+            images=torch.from_numpy(self.images.values(rows)),
+            valid=torch.from_numpy(self.images.valid(rows)),
             target=target,
             weight=weight,
             total=float(weight.sum()),
         )
 
     def epoch(
-        self, number: int, size: int, micro: int, seed: int, weights: np.ndarray
+        self, number: int, size: int, micro: int, seed: int, weights: np.ndarray, workers: int = 0
     ) -> Iterator[list[Batch]]:
-        """Effective batches of `size` tiles in parts of `micro`, shuffled by (seed, epoch)."""
+        """Effective batches of `size` tiles in parts of `micro`, shuffled by (seed, epoch).
+
+        `workers` threads read the next ones meanwhile; where the device is the CPU itself they
+        would only take cores from the arithmetic.
+        """
         rng = np.random.Generator(np.random.PCG64([seed, self.part.member, number]))
         order = rng.permutation(self.rows)
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            whole = self._batch(rows, self._train_labels(rows), weights)
-            yield [_slice(whole, i, i + micro) for i in range(0, len(rows), micro)]
 
-    def validation(self, micro: int, weights: np.ndarray) -> Iterator[Batch]:
+        def make(rows: np.ndarray) -> list[Batch]:
+            whole = self._batch(rows, "train", weights)
+            return [_slice(whole, i, i + micro) for i in range(0, len(rows), micro)]
+
+        return in_order(make, chunks(order, size), workers, workers + 1)
+
+    def validation(self, micro: int, weights: np.ndarray, workers: int = 0) -> Iterator[Batch]:
         """Validation tiles in order, only validation pixels labelled."""
-        for start in range(0, len(self.val_rows), micro):
-            rows = self.val_rows[start : start + micro]
-            yield self._batch(rows, self._val_labels(rows), weights)
 
+        def make(rows: np.ndarray) -> Batch:
+            return self._batch(rows, "val", weights)
 
-def _chunks(rows: np.ndarray, size: int = 64) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+        return in_order(make, chunks(self.val_rows, micro), workers, workers + 1)
 
 
 def _slice(batch: Batch, start: int, stop: int) -> Batch:
@@ -143,45 +123,3 @@ def class_weights(counts: np.ndarray, how: str) -> np.ndarray:
     power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[how]
     raw = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
     return raw * counts.sum() / max((raw * counts).sum(), 1e-12)
-
-
-def ahead(
-    make: Callable[[], Iterator[list[Batch]]], device: torch.device, depth: int = 2
-) -> Iterator[list[Batch]]:
-    """Read the next batches in a thread while the device works on this one.
-
-    Where the device is the CPU itself a thread only takes cores from the arithmetic.
-    """
-    if device.type == "cpu":
-        yield from make()
-        return
-    box: queue.Queue = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: object) -> None:
-        while not stop.is_set():
-            try:
-                return box.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in make():
-                put(item)
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # handed over, raised where the batch is wanted
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := box.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

@@ -12,20 +12,18 @@ import shapely
 from geoml_cli.errors import NothingMatched, UsageMistake
 from geoml_cli.formats.items import NAME, anchor, assets_of, collection_of, read_collection
 from geoml_cli.formats.jsonfile import sha256_of
-from geoml_cli.formats.raster import describe
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.views import RESAMPLING
 from geoml_cli.formats.web import Access, unsigned
 from geoml_cli.geo.bounds import parse_bbox
 from geoml_cli.geo.choice import Choice
 from geoml_cli.geo.cql import parse_filter
-from geoml_cli.geo.grid import crs_name
 from geoml_cli.geo.query import Query, parse_sort, parse_times
-from geoml_cli.geo.snap import Target
 from geoml_cli.manners import Manners
 from geoml_cli.stages.behind import digest_all, inputs_of, say_plan
 from geoml_cli.stages.catalog import Hit, Trouble, count, read_area, search
 from geoml_cli.stages.cursor import Cursor, cursor_of, key_of
+from geoml_cli.stages.grids import target_of
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.keep import keep_all, sweep
 from geoml_cli.stages.told_items import kept_items, told_items
@@ -75,7 +73,7 @@ def run(
         mask=_names(mask),
         raw=raw,
         whole=whole,
-        target=_target(crs, resolution, like),
+        target=target_of(crs, resolution, like),
         resampling=resampling,
     )
     _check(out, wish, items_only or matched)
@@ -190,20 +188,6 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 def _texts(*times: Any) -> list[str | None]:
     return [when and when.isoformat() for when in times]
-
-
-def _target(crs: str | None, resolution: float | None, like: str | None) -> Target | None:
-    if like:
-        if crs or resolution:
-            raise UsageMistake("--like: gives the grid; no --crs or --resolution beside it")
-        return Target(like=describe(like).grid)
-    if crs and not resolution:
-        raise UsageMistake(f"--crs {crs}: give the size of a pixel in it too, --resolution")
-    if resolution is None:
-        return None
-    if not 0 < resolution < float("inf"):
-        raise UsageMistake(f"--resolution {resolution}: the size of a pixel, more than 0")
-    return Target(crs_name(crs) if crs else None, resolution)
 
 
 def _track(

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,32 @@ from geoml_cli.errors import GeomlError, NothingMatched
 from geoml_cli.formats import items as stac
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import sha256_of
+from geoml_cli.formats.presets import MaskRule, masks_of, preset_of
 from geoml_cli.formats.raster import Raster, describe, is_remote, opened
 from geoml_cli.formats.remote import version_of
 from geoml_cli.formats.stamp import Input, damage, read_record, stamp_in
 from geoml_cli.formats.web import is_http, unsigned
 
 JSON_SUFFIXES = (".json", ".geojson", ".ndjson")
+CHIPS = (".tif", ".tiff", ".vrt", ".img", ".jp2", ".png", ".jpg", ".jpeg", ".webp")
+CLOUDS = ("clouds", "cloud", "cirrus")  # names of mask layers that count as cloud
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One place at one time: rasters by asset key; `datetime` is RFC 3339 UTC or None."""
+    """One place at one time: rasters by asset key; `datetime` is RFC 3339 UTC or None.
+
+    `categorical` assets hold classes or flags; `cloud` is the one that tells clouds, and how;
+    `folder` is the name of the folder that a single raster lies in.
+    """
 
     id: str
     datetime: str | None
     rasters: dict[str, Raster]
     properties: dict[str, Any]
+    categorical: frozenset[str] = frozenset()
+    cloud: tuple[str, MaskRule] | None = None
+    folder: str | None = None
 
 
 def read_stdin() -> str:
@@ -64,30 +75,34 @@ def _gdal_name(name: str) -> bool:
     return is_remote(name) or name.startswith("/vsi") or name.split(":")[0].isupper()
 
 
-def read_scenes(inputs: list[str | dict[str, Any]]) -> list[Scene]:
-    """Open what was named; every raster is described, none is read. Ids are made unique."""
+def read_scenes(
+    inputs: list[str | dict[str, Any]], loose: bool = False, pictures: bool = False
+) -> list[Scene]:
+    """Open what was named; every raster is described, none is read. Ids are made unique.
+
+    `loose`: a folder may hold rasters without items.json. `pictures`: they need no CRS.
+    """
     scenes: list[Scene] = []
     for name in inputs:
-        scenes += _scenes_of(name)
+        if loose and isinstance(name, str) and is_loose(name):
+            scenes += [_scene_of_chip(Path(name), file, pictures) for file in chips(Path(name))]
+        else:
+            scenes += _scenes_of(name, pictures)
     if not scenes:
         raise NothingMatched("no scenes in what was named")
     seen: dict[str, int] = {}
     unique = []
     for scene in scenes:
         n = seen[scene.id] = seen.get(scene.id, 0) + 1
-        unique.append(
-            Scene(f"{scene.id}-{n}", scene.datetime, scene.rasters, scene.properties)
-            if n > 1
-            else scene
-        )
+        unique.append(replace(scene, id=f"{scene.id}-{n}") if n > 1 else scene)
     return unique
 
 
-def _scenes_of(name: str | dict[str, Any]) -> list[Scene]:
+def _scenes_of(name: str | dict[str, Any], pictures: bool) -> Iterable[Scene]:
     if isinstance(name, dict):
         return [_scene_of_item(name)]
     path = Path(name)
-    if path.is_dir() and not (path / stac.NAME).is_file():
+    if is_loose(name):
         raise GeomlError(
             f"{name}: holds no items.json; name rasters, or a folder that `geoml fetch` wrote"
         )
@@ -96,8 +111,32 @@ def _scenes_of(name: str | dict[str, Any]) -> list[Scene]:
         for line in damage(file):
             raise GeomlError(f"{line}; run the command that made it again")
         return [_scene_of_item(item) for item in stac.read_items(file)]
-    raster = describe(name)
-    return [Scene(path.name.split(".")[0] or name, _tiff_datetime(name), {"data": raster}, {})]
+    raster = describe(name, picture=pictures)
+    scene = path.name.split(".")[0] or name
+    return [Scene(scene, _tiff_datetime(name), {"data": raster}, {}, folder=path.parent.name)]
+
+
+def is_loose(name: str) -> bool:
+    """Whether a folder was named that no stage wrote."""
+    return Path(name).is_dir() and not (Path(name) / stac.NAME).is_file()
+
+
+def chips(folder: Path) -> list[Path]:
+    """The rasters in a folder and those in it, by name."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in CHIPS and p.is_file())
+    if not found:
+        raise GeomlError(
+            f"{folder}: holds no items.json and no rasters ({', '.join(CHIPS)}); name rasters,"
+            " or a folder that `geoml fetch` wrote"
+        )
+    return found
+
+
+def _scene_of_chip(folder: Path, file: Path, pictures: bool) -> Scene:
+    inside = file.relative_to(folder).with_suffix("")
+    raster = describe(str(file), picture=pictures)
+    name = "-".join(inside.parts)
+    return Scene(name, _tiff_datetime(str(file)), {"data": raster}, {}, folder=file.parent.name)
 
 
 def _scene_of_item(item: dict[str, Any]) -> Scene:
@@ -106,7 +145,17 @@ def _scene_of_item(item: dict[str, Any]) -> Scene:
         raise GeomlError(f"item {item.get('id')}: has no raster assets")
     properties = item.get("properties") or {}
     when = properties.get("datetime") or properties.get("start_datetime")
-    return Scene(str(item["id"]), utc(when) if when else None, rasters, properties)
+    scene = Scene(str(item["id"]), utc(when) if when else None, rasters, properties)
+    preset = preset_of(item)
+    if preset is None:
+        return scene
+    layers = [layer for layer in preset.layers if set(layer.assets) & set(rasters)]
+    flags = {key for layer in layers for key in layer.assets}
+    classes = {key for row in preset.rows if row.categorical for key in row.assets}
+    told = [name for layer in layers for name in CLOUDS if name in layer.names]
+    rules = masks_of(item, replace(preset, layers=tuple(layers)), told) if told else ()
+    cloud = (rules[0].asset, rules[0]) if rules else None
+    return replace(scene, categorical=frozenset((flags | classes) & set(rasters)), cloud=cloud)
 
 
 def utc(text: str) -> str:
@@ -144,6 +193,10 @@ def scene_inputs(
             out.append(
                 Input("-", role, sha256_of([name.get("properties"), *map(digest_source, files)]))
             )
+        elif Path(name).is_dir() and not (Path(name) / stac.NAME).is_file():
+            rasters = chips(Path(name))
+            inside = [[str(f.relative_to(name)), digest_source(str(f))] for f in rasters]
+            out.append(Input(name, role, sha256_of(inside)))
         elif Path(name).suffix in JSON_SUFFIXES or Path(name).is_dir():
             file = Path(name) / stac.NAME if Path(name).is_dir() else Path(name)
             out.append(Input(str(file), role, digest_file(file)))

@@ -8,55 +8,67 @@ import geopandas
 import shapely
 
 from geoml_cli.formats.model import mlm_item
-from geoml_cli.formats.tileset import TileSet
-from geoml_cli.geo.bounds import project
+from geoml_cli.formats.tileset import Tiles
+from geoml_cli.geo.bounds import footprint
 from geoml_cli.geo.grid import LONLAT, Grid
+from geoml_cli.geo.splits import Split
+
+RIM_POINTS = 65  # a side of a scene's footprint, so that curved edges stay inside
 
 
-def ground_table(tiles: TileSet, parts: list[Any]) -> geopandas.GeoDataFrame:
-    """The ground each member trained, validated and tested on: blocks within each scene's footprint."""
+def ground_table(tiles: Tiles, parts: list[Any]) -> geopandas.GeoDataFrame:
+    """The ground each member trained, validated and tested on, within each scene's footprint."""
     rows = []
-    lattice = tiles.lattice
+    split = tiles.split
     for scene in tiles.head["scenes"]:
-        grid = Grid.from_dict(scene)
-        whole = shapely.Polygon(grid.outline(lattice.crs if lattice else LONLAT))
+        areas = _areas(split, scene, tiles.index)
         for part in parts:
-            for role, area in _roles(lattice, part, whole):
-                shape = (
-                    project(
-                        shapely.segmentize(area, max(area.length / 400, 1e-9)), lattice.crs, LONLAT
-                    )
-                    if lattice
-                    else area
-                )
+            for role, area in _roles(areas, part):
                 rows.append(
                     {
                         "member": part.member,
                         "role": role,
                         "scene": scene["id"],
                         "datetime": scene["datetime"],
-                        "geometry": shape,
+                        "geometry": area,
                     }
                 )
-    return geopandas.GeoDataFrame(rows, crs=LONLAT)
+    return geopandas.GeoDataFrame(
+        rows, columns=["member", "role", "scene", "datetime", "geometry"], crs=LONLAT
+    )
 
 
-def _roles(lattice: Any, part: Any, whole: shapely.Geometry) -> list[tuple[str, shapely.Geometry]]:
-    if lattice is None:
-        return [("train", whole)]
-    by_role: dict[str, list[shapely.Geometry]] = {"train": [], "val": [], "test": []}
-    for fold, box in lattice.boxes():
-        role = "test" if fold == part.test else "val" if fold == part.val else "train"
-        by_role[role].append(box)
-    areas = [
-        (role, shapely.intersection(shapely.union_all(boxes), whole))
-        for role, boxes in by_role.items()
+def _areas(
+    split: Split | None, scene: dict[str, Any], index: geopandas.GeoDataFrame
+) -> list[tuple[int, shapely.Geometry]]:
+    """Ground of each fold in a scene; without a split all of it as one. None lies nowhere on Earth."""
+    grid = Grid.from_dict(scene)
+    if not grid.placed:
+        return []
+    if split is None:
+        return [(0, footprint(grid.outline()))]
+    if not split.grids_only:
+        return split.areas(shapely.make_valid(footprint(grid.outline(points=RIM_POINTS))))
+    mine = index[(index["scene"] == scene["id"]) & index["fold"].notna()]
+    return [
+        (int(fold), shapely.union_all(shapely.make_valid(table.geometry.to_numpy())))
+        for fold, table in mine.groupby("fold")
     ]
-    return [(role, area) for role, area in areas if not area.is_empty]
+
+
+def _roles(
+    areas: list[tuple[int, shapely.Geometry]], part: Any
+) -> list[tuple[str, shapely.Geometry]]:
+    """The same ground by what it is to one member."""
+    by_role: dict[str, list[shapely.Geometry]] = {"train": [], "val": [], "test": []}
+    for fold, area in areas:
+        role = "test" if fold == part.test else "val" if fold == part.val else "train"
+        by_role[role].append(area)
+    return [(role, shapely.union_all(found)) for role, found in by_role.items() if found]
 
 
 def contract(
-    tiles: TileSet,
+    tiles: Tiles,
     arguments: dict[str, Any],
     network: Any,
     halo: int | None,

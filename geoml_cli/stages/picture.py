@@ -18,7 +18,7 @@ from geoml_cli.formats.remote import is_remote
 from geoml_cli.formats.stamp import read_record, stamp_in
 from geoml_cli.stages import foreign
 from geoml_cli.stages.any_raster import classes_in, grid_of, looked_at
-from geoml_cli.stages.sheets import COLORS, contact_sheet, curves, stretched
+from geoml_cli.stages.sheets import COLORS, curves, stretched
 
 SIDE_PX = 1000  # of a map, at most
 PANELS = 9  # maps of a folder, at most
@@ -64,7 +64,9 @@ def figure_of(path: str) -> Any:
     kind = record["kind"] if record else None
     stamp = stamp_in(path)
     if kind == "tiles":
-        return contact_sheet(str(path))
+        from geoml_cli.stages.split_picture import tiles_figure
+
+        return tiles_figure(str(path))
     if kind == "model" and stamp:
         return curves(stamp.parent)
     if stamp and stamp.name == "items.json":

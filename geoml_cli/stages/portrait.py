@@ -6,8 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from geoml_cli.errors import GeomlError
@@ -18,10 +16,10 @@ from geoml_cli.formats.remote import is_remote
 from geoml_cli.formats.stamp import read_record, stamp_in
 from geoml_cli.geo.grid import Grid
 from geoml_cli.stages import foreign
-from geoml_cli.stages.any_raster import told_grid, unit_of
+from geoml_cli.stages.any_raster import told_grid
 from geoml_cli.stages.spelled import command_of, home
+from geoml_cli.stages.tile_portrait import tiles
 
-SPLITS = ("train", "val", "test")
 UNDATED = "1900-01-01T00:00:00Z"  # where a span begins that stands for no date at all
 
 
@@ -126,58 +124,6 @@ def scenes(head: dict[str, Any], folder: Path) -> dict[str, Any]:
         found["classes"] = head["geoml:classes"]
         found["out_of_fold"] = head.get("geoml:out_of_fold")
     return found
-
-
-def tiles(head: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A tile set: what its index adds up to."""
-    from geoml_cli.formats.tileset import INDEX, TileSet
-    from geoml_cli.formats.vectors import read_vectors
-
-    opened = TileSet(folder, head, read_vectors(str(folder / INDEX)))
-    index, sensor = opened.index, head["sensors"][0]
-    found: dict[str, Any] = {
-        "kind": "tiles",
-        **{k: head[k] for k in ("count", "size", "stride", "shards", "folds")},
-        "frames": sensor["frames"],
-        "dtype": sensor["dtype"],
-        "gsd_m": sensor["gsd_m"],
-        "bands": sensor["bands"],
-        "valid": float(index["valid"].mean()),
-        "scenes": [
-            {
-                "id": s["id"],
-                "datetime": s["datetime"],
-                "shape": s["proj:shape"],
-                "grid": told_grid(Grid.from_dict(s)),
-            }
-            for s in head["scenes"]
-        ],
-    }
-    names = _fold_names(head)
-    if head["split"]:
-        folds = head["split"]["folds"]
-        found["split"] = {
-            "blocks": [len(folds), len(folds[0])],
-            "buffer": head["split"]["buffer"],
-            "unit": unit_of(CRS.from_user_input(head["split"]["crs"])),
-            "folds": names,
-        }
-    if head["layers"]:
-        found["classes"] = [c.to_dict() for c in opened.classes]
-        totals = np.sum([list(row) for row in index["counts"]], axis=0)
-        for one, total in zip(found["classes"], totals.tolist(), strict=True):
-            one["count"] = int(total)
-        if names:
-            per_fold = np.sum([np.stack(list(row)) for row in index["fold_counts"]], axis=0)
-            for i, one in enumerate(found["classes"]):
-                one["count_by_fold"] = dict(zip(names, per_fold[:, i].tolist(), strict=True))
-    return found
-
-
-def _fold_names(head: dict[str, Any]) -> list[str]:
-    if not head["split"]:
-        return []
-    return [f"fold {i}" for i in range(head["folds"])] if head["folds"] else list(SPLITS)
 
 
 def model(head: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -67,6 +67,11 @@ def run(
         )
     if out_of_fold and not found.head["folds"]:
         raise GeomlError(f"{model}: trained without --folds; there is no out-of-fold member to ask")
+    if out_of_fold and (split := found.split) and split.grids_only:
+        raise GeomlError(
+            f"{model}: its tiles were dealt at random, so no ground belongs to one fold and no map can be"
+            " out of fold; cut the tiles with --split blocks:8 --folds 5 instead"
+        )
     spec = network_spec(found, trust_code)
     targets = [Target(_file_name(s.id), s, match(stack_of(s), found)) for s in read_scenes(named)]
     single = out.lower().endswith((".tif", ".tiff"))
@@ -191,7 +196,7 @@ def map_one(job: Job, target: Target, model: Model, mapper: Any, arguments: dict
         (grid.height, grid.width), arguments["window"], model.head["halo"], model.head["stride"]
     )
     journal = Journal(job.part, target.name, layout_of(job, target, model), (lay.height, lay.width))
-    lattice = model.lattice if arguments["out_of_fold"] else None
+    split = model.split if arguments["out_of_fold"] else None
     todo = undone(journal.done, arguments["batch"])
     flushed = time.monotonic()
     bar = _bar(job, target.name, len(journal.blocks), len(journal.blocks) - len(todo))
@@ -201,7 +206,7 @@ def map_one(job: Job, target: Target, model: Model, mapper: Any, arguments: dict
             arguments["batch"],
         ):
             job.check()
-            for i, ids in compute(group, journal, grid, mapper, lay.halo, lattice):
+            for i, ids in compute(group, journal, grid, mapper, lay.halo, split):
                 journal.write(i, ids)
             bar.update(len(group))
             if time.monotonic() - flushed > SYNC_S:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from geoml_cli.geo.classes import IGNORE
+from geoml_cli.formats.tileset import Tiles
+from geoml_cli.geo.classes import IGNORE, read_classes
 
 TILES = 24  # on a contact sheet, at most
 COLORS = ("red", "green", "blue")
@@ -25,14 +26,25 @@ def stretched(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return image
 
 
-def contact_sheet(path: str) -> Any:
+def contact_sheet(tiles: Tiles) -> Any:
     """Tiles from all over the set, each beside its labels."""
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
-    from geoml_cli.formats.tileset import read_tileset
+    rows, cells = _cells(tiles)
+    across, down = _layout(cells)
+    high = 9 * down / across * cells[0].shape[0] / cells[0].shape[1]
+    figure = Figure(figsize=(9, 1 + high * 1.2), dpi=110, layout="constrained")
+    _draw(figure, tiles, rows, cells)
+    return figure
 
-    tiles = read_tileset(path)
+
+def draw_sheet(figure: Any, tiles: Tiles) -> None:
+    """A contact sheet in a figure or a part of one."""
+    _draw(figure, tiles, *_cells(tiles))
+
+
+def _cells(tiles: Tiles) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Positions of the tiles to show, and each as a picture (h, w, 4), labels to its right."""
     count = len(tiles.index)
     rows = np.unique(np.linspace(0, count - 1, min(TILES, count)).round().astype(int))
     names = [(band.common_name or band.name).lower() for band in tiles.bands]
@@ -41,39 +53,59 @@ def contact_sheet(path: str) -> Any:
         if set(COLORS) <= set(names)
         else list(range(min(3, len(names))))
     )
-    images = tiles.take("images", rows)[:, 0][
-        :, bands if len(bands) == 3 else bands[:1]
-    ]  # (n, C, H, W)
+    bands = bands if len(bands) == 3 else bands[:1]
+    images = tiles.take("images", rows)[:, 0][:, bands]  # (n, C, H, W) of the first date
     valid = tiles.take("valid", rows)[:, 0]
     wide = np.concatenate(list(images), axis=2), np.concatenate(list(valid), axis=1)
-    cells = np.split(
-        stretched(*wide), len(rows), axis=1
-    )  # one stretch for all: tiles can be compared
-    if tiles.classes:
-        table = np.zeros((IGNORE + 1, 4), np.uint8)
-        for one in tiles.classes:
-            table[one.id] = (*one.rgb, 255)
-        labels = table[tiles.take("labels", rows)]
+    # one stretch for all: tiles can be compared
+    cells = np.split(stretched(*wide), len(rows), axis=1)
+    layer = _pixel_layer(tiles)
+    if layer:
+        labels = _painted(layer, tiles.take("labels", rows, layer["name"]))
         cells = [np.concatenate(pair, axis=1) for pair in zip(cells, labels, strict=True)]
+    return rows, cells
+
+
+def _pixel_layer(tiles: Tiles) -> dict[str, Any] | None:
+    """The first layer with a label a pixel."""
+    return next((layer for layer in tiles.head["layers"] if layer["per"] == "pixel"), None)
+
+
+def _painted(layer: dict[str, Any], labels: np.ndarray) -> list[np.ndarray]:
+    """Labels (n, H, W) as pictures: classes in their colours, values stretched to grey."""
+    if layer["kind"] == "classes":
+        table = np.zeros((IGNORE + 1, 4), np.uint8)
+        for one in read_classes(layer["classes"]):
+            table[one.id] = (*one.rgb, 255)
+        return list(table[labels])
+    wide = np.concatenate(list(labels), axis=1)
+    return np.split(stretched(wide[None], np.isfinite(wide)), len(labels), axis=1)
+
+
+def _layout(cells: list[np.ndarray]) -> tuple[int, int]:
+    """Cells across and down a sheet."""
     across = int(np.ceil(np.sqrt(len(cells) * cells[0].shape[0] / cells[0].shape[1] * 1.3)))
-    down = -(-len(cells) // across)
-    figure = Figure(
-        figsize=(9, 1 + 9 * down / across * cells[0].shape[0] / cells[0].shape[1] * 1.2),
-        dpi=110,
-        layout="constrained",
-    )
-    for axes in figure.subplots(down, across, squeeze=False).ravel():
-        axes.axis("off")
-    for axes, cell, row in zip(figure.axes, cells, rows, strict=False):
-        axes.imshow(cell, interpolation="nearest")
-        axes.set_title(tiles.index["id"].iloc[row], fontsize=6, pad=2)
-    if tiles.classes:
-        patches = [Patch(facecolor=c.color, edgecolor="#444", label=c.name) for c in tiles.classes]
+    return across, -(-len(cells) // across)
+
+
+def _draw(figure: Any, tiles: Tiles, rows: np.ndarray, cells: list[np.ndarray]) -> None:
+    from matplotlib.patches import Patch
+
+    across, down = _layout(cells)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for each in axes:
+        each.axis("off")
+    for each, cell, row in zip(axes, cells, rows, strict=False):
+        each.imshow(cell, interpolation="nearest")
+        each.set_title(tiles.index["id"].iloc[row], fontsize=6, pad=2)
+    layer = _pixel_layer(tiles)
+    if layer and layer["kind"] == "classes":
+        classes = read_classes(layer["classes"])
+        patches = [Patch(facecolor=c.color, edgecolor="#444", label=c.name) for c in classes]
         figure.legend(
             handles=patches, loc="outside lower center", ncols=6, fontsize=8, frameon=False
         )
-    figure.suptitle(f"{len(cells)} of {count} tiles", fontsize=9)
-    return figure
+    figure.suptitle(f"{len(cells)} of {len(tiles.index)} tiles", fontsize=9)
 
 
 def curves(folder: Path) -> Any:

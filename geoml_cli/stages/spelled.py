@@ -17,7 +17,10 @@ NAMED = ("scene", "tiles", "map")  # roles that a command line names without an 
 IMPLIED = ("catalog", "items", "part", "ground")  # named in another way, or not at all
 SAID = {"area": "intersects"}  # roles that an option of another name gives
 FLAGS = {"collections": "collection", "label_layer": "layer"}  # arguments, likewise
-PER_WORD = ("collections",)  # options that are repeated; other lists are joined by commas
+PER_WORD = (  # options that are repeated; other lists are joined by commas
+    *("collections", "bands", "label_column", "label_layer", "label_kind", "label_per"),
+    *("label_buffer", "background", "burn_order"),
+)
 
 
 def home(path: str) -> Path | None:
@@ -73,7 +76,8 @@ def _words(record: dict[str, Any], owner: Path) -> Iterator[str]:
         yield from map(_typed, by_role.get(role, []))
     for role, paths in by_role.items():
         if role not in IMPLIED and role not in NAMED and not role.endswith("asset"):
-            yield from (f"--{SAID.get(role, role)}", _typed(paths[0]))
+            flag, _, name = role.partition("=")
+            yield from (f"--{SAID.get(flag, flag)}", f"{name}=" * bool(name) + _typed(paths[0]))
     usual = _usual(record["verb"]) if record["version"] == __version__ else {}
     parts = {f"parts/{Path(path).name}": path for path in by_role.get("part", [])}
     for key, value in sorted(record["arguments"].items()):

@@ -11,7 +11,7 @@ from geoml_cli.formats.cog import Journal
 from geoml_cli.formats.raster import physical
 from geoml_cli.geo.classes import IGNORE
 from geoml_cli.geo.grid import Grid, Window
-from geoml_cli.geo.splits import Lattice
+from geoml_cli.geo.splits import Split
 from geoml_cli.stages.stack import Stack, StackReader
 
 Read = tuple[int, np.ndarray, np.ndarray]  # block, image (T, C, H, W) physical, valid (T, H, W)
@@ -85,7 +85,7 @@ def compute(
     grid: Grid,
     mapper: Any,
     halo: int,
-    lattice: Lattice | None,
+    split: Split | None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Class ids (1, h, w) of the blocks of one batch; nodata where the input is not valid."""
     inner = slice(halo, group[0][1].shape[-2] - halo), slice(halo, group[0][1].shape[-1] - halo)
@@ -96,12 +96,10 @@ def compute(
         images = np.stack([group[n][1] for n in busy])
         valids = np.stack([group[n][2] for n in busy])
         folds = None
-        if lattice:
+        if split:
             shape = seen[0].shape
             wheres = [journal.blocks[group[n][0]] for n in busy]
-            folds = np.stack(
-                [lattice.on(grid.crop(Window(w.row, w.col, *shape)))[0] for w in wheres]
-            )
+            folds = np.stack([split.on(grid.crop(Window(w.row, w.col, *shape)))[0] for w in wheres])
         ids[busy] = mapper.classes(images, valids, halo, folds)
     for n, (i, _, _) in enumerate(group):
         block = journal.blocks[i]

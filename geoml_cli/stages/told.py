@@ -17,6 +17,7 @@ from geoml_cli.stages.told_files import (
     say_raster,
     say_vector,
 )
+from geoml_cli.stages.told_tiles import say_tiles
 
 
 def block(found: Mapping[str, Any]) -> str:
@@ -70,36 +71,13 @@ def _asset(asset: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _tiles(found: Mapping[str, Any]) -> Iterator[Row]:
-    size = found["size"]
-    yield "tiles", f"{found['count']} of {size} x {size} px, {found['stride']} px apart"
-    valid = f"{100 * found['valid']:.1f} % of pixels valid"
-    yield "values", f"{found['dtype']}, {valid}, {metres(found['gsd_m'])} on the ground"
-    yield from say_bands(found["bands"])
-    if "split" in found:
-        split = found["split"]
-        folds = f"{found['folds']} folds" if found["folds"] else ", ".join(split["folds"])
-        blocks = "{} x {}".format(*split["blocks"])
-        yield (
-            "split",
-            f"{blocks} blocks of ground into {folds}; buffer {split['buffer']:.4g} {split['unit']}",
-        )
-    yield from say_classes(found)
-    if found.get("classes") and found["stride"] < size:
-        yield "", "a pixel counts once in every tile that shows it"
-    for i, scene in enumerate(found["scenes"][:MOST]):
-        height, width = scene["shape"]
-        when, crs = scene["datetime"] or "undated", scene["grid"]["crs_name"]
-        yield ("" if i else "scenes"), f"{scene['id']}  {when}, {width} x {height} px, {crs}"
-    yield from _more(len(found["scenes"]))
-
-
 def _model(found: Mapping[str, Any]) -> Iterator[Row]:
     total = f", {found['parameters']:,} parameters in all" if found.get("parameters") else ""
     yield "network", f"{found['encoder']} + {found['head']}, task {found['task']}{total}"
     yield "members", f"{found['members']}{', one for each fold held out' if found['folds'] else ''}"
     yield from say_bands(found["bands"])
-    yield "trained on", f"{found['dtype']} pixels of {metres(found['gsd_m'])}"
+    size = metres(found["gsd_m"]) if found["gsd_m"] else "no known size"
+    yield "trained on", f"{found['dtype']} pixels of {size}"
     halo = "sees the whole window" if found["halo"] is None else f"halo {found['halo']} px"
     yield "windows", f"{found['window']} px, stride {found['stride']} px, {halo}"
     yield from say_classes(found)
@@ -144,7 +122,7 @@ def _any(found: Mapping[str, Any]) -> Iterator[Row]:
 KINDS = {
     "scenes": _items,
     "items": _items,
-    "tiles": _tiles,
+    "tiles": say_tiles,
     "model": _model,
     "scores": _scores,
     "raster": say_raster,

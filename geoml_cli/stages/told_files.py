@@ -82,7 +82,7 @@ def say_band(band: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def say_classes(found: Mapping[str, Any]) -> Iterator[Row]:
+def say_classes(found: Mapping[str, Any], of: str = "px") -> Iterator[Row]:
     """Classes with colours; counts and shares where pixels were counted, by fold in columns."""
     classes = found.get("classes") or []
     folds = list(classes[0].get("count_by_fold", ())) if classes else []
@@ -90,12 +90,12 @@ def say_classes(found: Mapping[str, Any]) -> Iterator[Row]:
     total = sum(c.get("count", 0) for c in classes) or 1
     if folds:
         heads = "".join(fold.rjust(11) for fold in folds)
-        yield "classes", " " * (wide + 13) + "labelled px".rjust(14) + heads
+        yield "classes", " " * (wide + 13) + f"labelled {of}".rjust(14) + heads
     for i, one in enumerate(classes):
         text = f"{one['id']:>3} {one['name']:{wide}}  {one['color']}"
         text += f"{one['count']:>14}" if "count" in one else ""
         text += "".join(str(one["count_by_fold"][fold]).rjust(11) for fold in folds)
-        text += f" px {100 * one['count'] / total:5.1f} %" if "count" in one and not folds else ""
+        text += f" {of} {100 * one['count'] / total:5.1f} %" if "count" in one and not folds else ""
         yield ("" if i or folds else "classes"), text
     step = found.get("sampled", {}).get("step", 1)
     if step > 1:

@@ -15,14 +15,16 @@ from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import dumps
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.tileset import NAME as TILESET
-from geoml_cli.formats.tileset import TileSet, read_tileset
+from geoml_cli.formats.tileset import Tiles
 from geoml_cli.formats.vectors import write_geoparquet
 from geoml_cli.manners import Manners
 from geoml_cli.stages.carried import carry, part_inputs, spelled
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.model_folder import contract, draw_curves, ground_table, item_of_model
+from geoml_cli.stages.tiles import open_tiles
 
 log = logging.getLogger("geoml")
+READERS = 2  # threads that read tiles while an accelerator computes
 WEIGHTINGS = ("none", "sqrt", "balanced")
 
 
@@ -60,7 +62,7 @@ def run(
         raise UsageMistake(f"--class-weights {class_weights}: write {', '.join(WEIGHTINGS)}")
     if augment not in ("dihedral", "none"):
         raise UsageMistake(f"--augment {augment}: write dihedral or none")
-    found = read_tileset(tiles)
+    found = open_tiles(tiles)
     check_tiles(found, tiles)
     arguments = {
         "task": task,
@@ -96,11 +98,16 @@ def run(
     job.report([job.stamp])
 
 
-def check_tiles(tiles: TileSet, named: str) -> None:
+def check_tiles(tiles: Tiles, named: str) -> None:
     """Say what makes training on these tiles pointless."""
     if not tiles.classes:
         raise GeomlError(f"{named}: no labels; cut it with `geoml tile --labels FILE`")
-    counts = np.sum([list(c) for c in tiles.index["counts"]], axis=0)
+    layer = tiles.head["layers"][0]
+    if layer["per"] != "pixel":
+        raise GeomlError(
+            f"{named}: {layer['name']} is one label a tile; this task wants one a pixel"
+        )
+    counts = np.sum(tiles.index[f"counts_{layer['name']}"].to_list(), axis=0)
     present = [c.name for c, n in zip(tiles.classes, counts, strict=True) if n]
     if len(present) < 2:
         raise GeomlError(
@@ -110,7 +117,7 @@ def check_tiles(tiles: TileSet, named: str) -> None:
 
 def fit_all(
     job: Job,
-    tiles: TileSet,
+    tiles: Tiles,
     task: Any,
     arguments: dict[str, Any],
     parts: dict[str, str],
@@ -131,7 +138,7 @@ def fit_all(
     states, norms, bests, rows = [], [], [], []
     shares = parts_of(tiles)
     network = None
-    if tiles.lattice is None:
+    if tiles.split is None:
         log.warning(
             "the tiles have no split: nothing validates, the last epoch is kept, and no ground is left"
             " to score on; cut them with `geoml tile --split blocks:8`"
@@ -166,7 +173,7 @@ def fit_all(
     job.commit(head)
 
 
-def check_part(feed: Any, tiles: TileSet, member: int) -> None:
+def check_part(feed: Any, tiles: Tiles, member: int) -> None:
     """Every member needs labelled ground to train on, of at least two classes."""
     if not len(feed.rows):
         raise GeomlError(
@@ -194,7 +201,6 @@ def fit_one(
 
     from geoml_cli.core import network as networks
     from geoml_cli.core.loop import Recipe, fit
-    from geoml_cli.stages.feed import ahead
     from geoml_cli.stages.feed import class_weights as weigh
 
     member = feed.part.member
@@ -214,6 +220,7 @@ def fit_one(
     network.std.copy_(torch.from_numpy(std))
     weights = weigh(feed.counts, arguments["class_weights"])
     micro = arguments["micro_batch"]
+    readers = 0 if device.torch.type == "cpu" else READERS
     bar = _bar(job, f"member {member + 1}/{members}", recipe.epochs)
 
     def note(row: dict[str, Any]) -> None:
@@ -227,9 +234,7 @@ def fit_one(
     progress = fit(
         network,
         networks.objective(arguments["objective"]),
-        lambda epoch: ahead(
-            lambda: feed.epoch(epoch, recipe.batch, micro, arguments["seed"], weights), device.torch
-        ),
+        lambda epoch: feed.epoch(epoch, recipe.batch, micro, arguments["seed"], weights, readers),
         -(-len(feed.rows) // recipe.batch),
         score,
         recipe,
@@ -242,7 +247,7 @@ def fit_one(
     return network, (mean.tolist(), std.tolist()), progress
 
 
-def spec_of(tiles: TileSet, arguments: dict[str, Any], task: Any) -> dict[str, Any]:
+def spec_of(tiles: Tiles, arguments: dict[str, Any], task: Any) -> dict[str, Any]:
     """Plain description of the network."""
     return {
         "encoder": arguments["encoder"],

@@ -3,7 +3,7 @@
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
@@ -16,11 +16,16 @@ Result = TypeVar("Result")
 
 
 def map_units(
-    work: Callable[[Unit], Result], units: Sequence[Unit], jobs: int, check: Callable[[], None]
+    work: Callable[[Unit], Result],
+    units: Sequence[Unit],
+    jobs: int,
+    check: Callable[[], None],
+    threads: bool = False,
 ) -> Iterator[Result]:
     """Yield `work(unit)` in order; `work` is a top-level function and units are plain data.
 
-    Workers are spawned, never forked: neither GDAL nor torch survives a fork. `check` is
+    Workers are spawned, never forked: neither GDAL nor torch survives a fork. Work that is done
+    in C, which lets other threads run, needs no process of its own (`threads`). `check` is
     called between units and may raise to stop; units under way are let finish.
     """
     jobs = min(jobs, len(units))
@@ -29,7 +34,11 @@ def map_units(
             check()
             yield work(unit)
         return
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_leave_signals)
+    pool: Executor = (
+        ThreadPoolExecutor(jobs)
+        if threads
+        else ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_leave_signals)
+    )
     try:
         coming = iter(units)
         ahead = 2 * jobs  # bounded: results of fast units do not pile up behind a slow one

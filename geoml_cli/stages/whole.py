@@ -11,7 +11,7 @@ import numpy as np
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.digest import sha256_file
 from geoml_cli.formats.jsonfile import read_json
-from geoml_cli.formats.raster import Reader, described
+from geoml_cli.formats.raster import described
 from geoml_cli.formats.remote import is_remote
 from geoml_cli.formats.stamp import (
     Input,
@@ -22,12 +22,12 @@ from geoml_cli.formats.stamp import (
     stamp_in,
 )
 from geoml_cli.geo.grid import Grid
-from geoml_cli.geo.windows import blocks
 from geoml_cli.stages import foreign
 from geoml_cli.stages.any_raster import looked_at
+from geoml_cli.stages.complaints import complaints, read_raster
 from geoml_cli.stages.spelled import home
+from geoml_cli.stages.whole_tiles import look_into
 
-BLOCK = 1024
 SHA256 = "1220"  # how a multihash of 32 bytes of sha2-256 begins
 
 
@@ -35,7 +35,7 @@ def look(path: str) -> list[str]:
     """What is wrong with a file or folder, a line each; nothing where it is whole."""
     owner = None if is_remote(path) else home(path)
     if owner is None:
-        return list(_complaints(lambda: _open(path)))
+        return list(complaints(lambda: _open(path)))
     lines = damage(owner, read_again=True)
     record = read_record(owner)
     assert record
@@ -43,21 +43,14 @@ def look(path: str) -> list[str]:
     if record["fingerprint"] != fingerprint(record["verb"], record["arguments"], inputs):
         lines.append(f"{stamp_in(owner) or owner}: its record has been changed")
     if lines or record["kind"] not in INSIDE:  # of spoilt bytes nothing more is worth saying
-        return lines or list(_complaints(lambda: _open(path)))
+        return lines or list(complaints(lambda: _open(path)))
     stamp = stamp_in(owner) or owner
     if stamp_in(owner) is None and record["kind"] == "predictions":
-        return list(_complaints(lambda: read_raster(str(owner))))
+        return list(complaints(lambda: read_raster(str(owner))))
     try:
         return list(INSIDE[record["kind"]](owner, read_json(stamp)))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         return [f"{stamp}: damaged ({error!r})"]
-
-
-def _complaints(work: Callable[[], object]) -> Iterator[str]:
-    try:
-        work()
-    except GeomlError as error:
-        yield str(error)
 
 
 def _open(path: str) -> None:
@@ -77,21 +70,6 @@ def _open(path: str) -> None:
                 read_vectors(path, layer=None if len(found["layers"]) == 1 else layer["name"])
 
 
-def read_raster(path: str) -> None:
-    """Read every block of a raster; what does not read is raised."""
-    with looked_at(path) as dataset:
-        try:
-            raster = described(dataset, path)
-        except GeomlError:  # one that no command takes: its bands are read as they are
-            for i in range(1, dataset.count + 1):
-                for _, window in dataset.block_windows(i):
-                    dataset.read(i, window=window)
-            return
-    with Reader(raster) as reader:
-        for window in blocks(raster.grid.height, raster.grid.width, (BLOCK, BLOCK)):
-            reader.read(window)
-
-
 def _items(folder: Path, head: dict[str, Any]) -> Iterator[str]:
     """Every asset: its checksum, its grid as the item says, every block."""
     for item in head["features"]:
@@ -99,7 +77,7 @@ def _items(folder: Path, head: dict[str, Any]) -> Iterator[str]:
             name = asset["href"].removeprefix("./")
             if is_remote(name) or not asset["href"].startswith("./"):
                 continue
-            yield from _complaints(partial(_asset, folder, name, asset))
+            yield from complaints(partial(_asset, folder, name, asset))
 
 
 def _asset(folder: Path, name: str, asset: dict[str, Any]) -> None:
@@ -122,54 +100,15 @@ def _asset(folder: Path, name: str, asset: dict[str, Any]) -> None:
             raise GeomlError(f"{path}: lies elsewhere than {folder / 'items.json'} says")
 
 
-def _tiles(folder: Path, head: dict[str, Any]) -> Iterator[str]:
-    """Every array: its shape and type, as many rows as the index has, values that mean something."""
-    from geoml_cli.formats.tileset import INDEX, TileSet
-    from geoml_cli.formats.vectors import read_vectors
-
-    tiles = TileSet(folder, head, read_vectors(str(folder / INDEX)))
-    if len(tiles.index) != head["count"]:
-        yield f"{folder / INDEX}: {len(tiles.index)} rows, {head['count']} in tileset.json"
-    kinds = ["images", "valid", *(["labels"] if head["layers"] else [])]
-    kinds += ["folds", "near"] if head["split"] else []
-    for shard, table in tiles.index.groupby("shard"):
-        rows = sorted(table["row"].tolist())
-        if rows != list(range(len(rows))):
-            yield f"{folder / INDEX}: rows of shard {shard} are not 0 to {len(rows) - 1}"
-        for kind in kinds:
-            yield from _complaints(partial(_shard, tiles, kind, int(shard), len(rows)))
-
-
-def _shard(tiles: Any, kind: str, shard: int, count: int) -> None:
-    sensor, size = tiles.head["sensors"][0], tiles.size
-    frames, bands = sensor["frames"], len(sensor["bands"])
-    shapes = {"images": (frames, bands, size, size), "valid": (frames, size, size)}
-    kinds = {"images": sensor["dtype"], "valid": "bool", "labels": "uint8", "folds": "uint8"}
-    found = tiles.array(kind, shard)
-    path = found.filename if isinstance(found, np.memmap) else tiles.folder
-    wanted = (count, *shapes.get(kind, (size, size)))
-    if found.shape != wanted:
-        raise GeomlError(f"{path}: shape {found.shape}, not {wanted} as the index says")
-    if str(found.dtype) != kinds.get(kind, str(found.dtype)):
-        raise GeomlError(f"{path}: {found.dtype}, not {kinds[kind]}")
-    if kind == "labels":
-        allowed = [c.id for c in tiles.classes] + [tiles.head["layers"][0]["ignore"]]
-        strange = np.setdiff1d(np.unique(found), allowed)
-        if len(strange):
-            raise GeomlError(f"{path}: holds {strange[0]}, which is no class")
-    if kind == "folds" and found.max(initial=0) >= tiles.lattice.count:
-        raise GeomlError(f"{path}: holds fold {found.max()} of {tiles.lattice.count}")
-
-
 def _model(folder: Path, head: dict[str, Any]) -> Iterator[str]:
     """Weights: one finite set a member, that the network takes; ground, history and item."""
     from geoml_cli.formats.model import GROUND, ITEM, WEIGHTS, Model
     from geoml_cli.formats.vectors import read_vectors
 
     found = Model(folder, head)
-    yield from _complaints(lambda: _weights(found, folder / WEIGHTS))
-    yield from _complaints(lambda: read_vectors(str(folder / GROUND), ["member", "role"]))
-    yield from _complaints(lambda: read_json(folder / ITEM))
+    yield from complaints(lambda: _weights(found, folder / WEIGHTS))
+    yield from complaints(lambda: read_vectors(str(folder / GROUND), ["member", "role"]))
+    yield from complaints(lambda: read_json(folder / ITEM))
     history = folder / "history.jsonl"
     try:
         for line in history.read_text(encoding="utf-8").splitlines():
@@ -215,7 +154,7 @@ def _scores(path: Path, head: dict[str, Any]) -> Iterator[str]:
 INSIDE: dict[str, Callable[[Path, dict[str, Any]], Iterator[str]]] = {
     "scenes": _items,
     "predictions": _items,
-    "tiles": _tiles,
+    "tiles": look_into,
     "model": _model,
     "scores": _scores,
 }

@@ -21,10 +21,10 @@ def raster(path: Path, side: int) -> Path:
     }  # fmt: skip
     with rasterio.open(path, "w", **profile) as out:
         for row in range(0, side, 512):
-            coarse = rng.integers(100, 4000, (BANDS, 64, side // 8), dtype=np.uint16)
-            block = np.kron(coarse, np.ones((8, 8), np.uint16))
+            coarse = rng.integers(100, 4000, (BANDS, 64, -(-side // 8)), dtype=np.uint16)
+            block = np.kron(coarse, np.ones((8, 8), np.uint16))[:, : side - row, :side]
             block += rng.integers(0, 50, block.shape, dtype=np.uint16)
-            out.write(block, window=((row, row + 512), (0, side)))
+            out.write(block, window=((row, min(row + 512, side)), (0, side)))
     return path
 
 

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from bench import made
 from bench.pairs import compare
 from geoml_cli.cli import run
-from geoml_cli.stages.tile import SHARD_BYTES
+from geoml_cli.stages.layout import SHARD_BYTES
 
 SIDE, SIZE = 4096, 256
 
