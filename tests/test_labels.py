@@ -20,6 +20,7 @@ from pyproj import Geod
 from geoml_cli.errors import GeomlError
 from geoml_cli.geo.bounds import project
 from geoml_cli.geo.buffers import widened
+from geoml_cli.geo.classes import legend
 from geoml_cli.geo.grid import Grid, Window, between
 from geoml_cli.stages.labels import Layer, Wish, burn, of_tile
 
@@ -244,6 +245,13 @@ def test_a_class_map_merges_renames_orders_colours_and_ignores():
     top = on_top(shapes)
     ids = np.array([255, 1, 0, 1])
     assert (burnt(opened) == np.where(top < 0, 0, ids[top % 4])).all()
+
+
+def test_a_legend_has_colours_for_all_where_the_map_takes_the_whole_palette():
+    palette = [c.color for c in legend([str(i) for i in range(16)])]
+    taken = {str(i): color for i, color in enumerate(palette)}
+    assert len(set(palette)) == 16
+    assert [c.color for c in legend([*taken, "one more"], taken)][:16] == palette
 
 
 def test_the_rest_of_the_values_and_values_that_no_row_names():

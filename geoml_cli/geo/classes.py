@@ -32,7 +32,8 @@ def legend(names: Sequence[str], colors: Mapping[str, str] | None = None) -> lis
     """Classes 0, 1, ... in the order of names; colours from the table of common names, else a palette."""
     table = tomllib.loads((files("geoml_cli") / "data" / "colors.toml").read_text())
     known = table["names"] | dict(colors or {})
-    spare = [c for c in table["palette"] if c not in {known.get(n) for n in names}]
+    taken = {known.get(n) for n in names}
+    spare = [c for c in table["palette"] if c not in taken] or table["palette"]
     out = []
     for i, name in enumerate(names):
         color = known.get(name) or known.get(name.lower().replace("_", " "))

@@ -1,6 +1,8 @@
 """Cut one shard of tiles: the unit of work that workers share."""
 
+import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +61,17 @@ class Shard:
     plan: Plan
     number: int
     picks: tuple[Pick, ...]
+    ids: tuple[str, ...]  # of the picks
     places: dict[int, Place]  # those that the picks are of
     labels: dict[int, tuple[Any, ...]]  # by place: what to burn, a layer
+
+
+_here = threading.local()  # room that the next shard of the same thread may use
+
+
+def forget() -> None:
+    """Give back the room that this thread's last shard took."""
+    _here.last = None
 
 
 class Held:
@@ -81,6 +92,17 @@ class Held:
         ]
         self.folds = np.empty((count, h, w), np.uint8) if plan.split else None
         self.near = np.empty((count, h, w), near_type(plan.split.count)) if plan.split else None
+
+    @classmethod
+    def of(cls, plan: Plan, count: int, looks: bool) -> "Held":
+        """Room for a shard; the last one's, if this thread cut it: fresh memory costs more than filling it."""
+        last: tuple[Plan, int, Held] | None = getattr(_here, "last", None)
+        if last is None or last[0] is not plan or last[1] < count:
+            _here.last = last = (plan, count, cls(plan, count, looks))
+        held = copy(last[2])
+        if looks:
+            held.keep(range(count))
+        return held
 
     def slot(self, n: int) -> int:
         """Position of tile `n` in the arrays."""
@@ -111,7 +133,7 @@ def cut(shard: Shard) -> tuple[list[dict[str, Any]], list[Tally]]:
         with np.load(counts) as before:
             return list(read_json(notes)), [Tally.of_arrays(before, n) for n in _names(plan)]
     looks = plan.format != "virtual" or plan.wanted.needs_pixels
-    held = Held(plan, len(shard.picks), looks)
+    held = Held.of(plan, len(shard.picks), looks)
     rows = []
     with PlaceReader(plan.frames, [sensor["frames"] for sensor in plan.sensors]) as reader:
         for n, pick in enumerate(shard.picks):
@@ -158,7 +180,7 @@ def _cut_one(
     grid = place.grid.crop(window)
     stack = place.shots[0][0].stacks[0]
     row: dict[str, Any] = {
-        "id": f"{place.id}-{window.row}-{window.col}",
+        "id": shard.ids[n],
         "place": pick.place,
         "scene": stack.scene,
         "datetime": stack.datetime,

@@ -9,6 +9,7 @@ import shapely
 
 from geoml_cli import registry
 from geoml_cli.errors import GeomlError, NothingMatched
+from geoml_cli.formats.raster import opened
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.vectors import digest_vectors, read_vectors
 from geoml_cli.geo.bounds import project
@@ -49,7 +50,21 @@ def draw_picks(
             f"no tile of {size[0]} px fits; the scenes are smaller: lower --size,"
             " or let tiles stick out: --sampler grid:edge=pad"
         )
-    return picks
+    return by_blocks(picks, places) if name == "grid" and not chosen.get("like") else picks
+
+
+def by_blocks(picks: list[Pick], places: Sequence[Place]) -> list[Pick]:
+    """Tiles in the order of the blocks that the first scene is stored in, so that each is unpacked once."""
+    raster = places[0].shots[0][0].stacks[0].rasters[0]
+    with opened(raster.path) as dataset:
+        high, wide = dataset.block_shapes[raster.indexes[0] - 1]
+    if raster.grid != places[0].grid:
+        return picks
+
+    def block(pick: Pick) -> tuple[int, int, int]:
+        return pick.place, pick.window.row // high, pick.window.col // wide
+
+    return sorted(picks, key=block)
 
 
 def _strata(layer: Layered, places: Sequence[Place]) -> Strata:

@@ -50,6 +50,7 @@ class Layout:
         count = max(1, SHARD_BYTES // self.tile_bytes()) if self.looks else MOST_ROWS
         plan = self.plan(str(part))
         burns: dict[int, tuple[Any, ...]] = {}
+        ids = self.ids()
         shards = []
         for number, start in enumerate(range(0, len(self.picks), count)):
             chosen = tuple(self.picks[start : start + count])
@@ -58,8 +59,19 @@ class Layout:
                 if i not in burns:
                     burns[i] = tuple(layer.on_place(self.places[i]) for layer in self.layers)
             places = {i: self.places[i] for i in used}
-            shards.append(Shard(plan, number, chosen, places, {i: burns[i] for i in used}))
+            named = tuple(ids[start : start + count])
+            shards.append(Shard(plan, number, chosen, named, places, {i: burns[i] for i in used}))
         return shards
+
+    def ids(self) -> list[str]:
+        """A name for every tile: its place, row and column; of equal ones the second ends in -2."""
+        seen: dict[str, int] = {}
+        names = []
+        for pick in self.picks:
+            name = f"{self.places[pick.place].id}-{pick.window.row}-{pick.window.col}"
+            seen[name] = seen.get(name, 0) + 1
+            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        return names
 
     def plan(self, part: str) -> Plan:
         """What holds for every shard, which are built in the folder `part`."""

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from geoml_cli.formats.tileset import INDEX, NAME
 from geoml_cli.manners import Manners
-from geoml_cli.stages.cut import cut
+from geoml_cli.stages.cut import cut, forget
 from geoml_cli.stages.finish import finish
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.lay import Order, lay
@@ -107,6 +107,7 @@ def run(
             shards = layout.shards(job.part)
             chosen = of_part(shards, part)
             done = list(map_units(cut, chosen, manners.jobs, job.check, threads=True))
+            forget()
             head = layout.head(job.out)
             if part:
                 leave_part(job, head, part, len(shards))
