@@ -219,13 +219,17 @@ def _inside(place: Place, window: Window) -> np.ndarray:
 
 def _told(plan: Plan, reads: Sequence[Read]) -> dict[str, Any]:
     """What the index says of the frames of a tile."""
-    row: dict[str, Any] = {"valid": float(reads[0].valid.mean())}
+    row: dict[str, Any] = {"valid": _share(reads[0].valid)}
     for sensor, read in list(zip(plan.sensors, reads, strict=True))[1:]:
-        row[f"valid_{sensor['name']}"] = float(read.valid.mean())
+        row[f"valid_{sensor['name']}"] = _share(read.valid)
     if len(plan.sensors) > 1 or plan.sensors[0]["frames"] > 1:
         for sensor, read in zip(plan.sensors, reads, strict=True):
             row[f"dates_{sensor['name']}"] = read.dates
     return row
+
+
+def _share(valid: np.ndarray) -> float:
+    return float(np.count_nonzero(valid) / valid.size)
 
 
 def _side(plan: Plan, grid: Any, row: dict[str, Any], n: int, held: Held) -> None:

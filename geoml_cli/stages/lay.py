@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import geopandas
@@ -29,7 +28,7 @@ from geoml_cli.stages.inputs import (
     scene_inputs,
 )
 from geoml_cli.stages.labels import is_raster
-from geoml_cli.stages.layers import LabelWords, Layered, open_layers, wishes_of
+from geoml_cli.stages.layers import LabelWords, Layered, holds_masks, open_layers, wishes_of
 from geoml_cli.stages.layout import Layout
 from geoml_cli.stages.place import Frames, Place, count_frames, lay_places
 from geoml_cli.stages.stack import Stack, agree, stack_of
@@ -89,9 +88,7 @@ def lay(order: Order) -> tuple[Layout, dict[str, Any], list[Input]]:
     others = named_values(order.beside, "--with", SENSOR)
     check_local([*named, *others.values()])
     target = target_of(order.crs, order.resolution, order.like)
-    chips = (
-        order.size == WHOLE or order.folder_classes or any(Path(w.path).is_dir() for w in wishes)
-    )
+    chips = order.size == WHOLE or order.folder_classes or any(holds_masks(w.path) for w in wishes)
     scenes = {SENSOR: read_scenes(named, loose=True, pictures=chips)}
     for name, path in others.items():
         if name == SENSOR:

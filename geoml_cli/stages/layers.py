@@ -179,12 +179,17 @@ def _metres(text: str | None) -> float:
     return found
 
 
+def holds_masks(path: str) -> bool:
+    """Whether labels are a folder of masks; a file geodatabase is a folder that is one file."""
+    return Path(path).is_dir() and not path.rstrip("/").lower().endswith(".gdb")
+
+
 def open_layers(
     wishes: Sequence[Wish], folder_classes: bool, scenes: Sequence[Scene]
 ) -> list[Layered]:
     """Every layer, opened."""
     layers: list[Layered] = [
-        MaskFolder(wish, scenes) if Path(wish.path).is_dir() else FileLayer(wish) for wish in wishes
+        MaskFolder(wish, scenes) if holds_masks(wish.path) else FileLayer(wish) for wish in wishes
     ]
     if folder_classes:
         name = LAYER if all(layer.name != LAYER for layer in layers) else "folder"

@@ -16,7 +16,7 @@ from geoml_cli.geo.splits import NONE
 
 BINS = 1 << 16
 PERCENTILES = (0, 1, 2, 5, 10, 25, 50, 75, 90, 95, 98, 99, 100)
-CHUNK_PX = 1 << 18  # what is counted at once stays in the processor's cache
+CHUNK_PX = 1 << 16  # what is counted at once stays in the processor's cache
 
 
 @dataclass
