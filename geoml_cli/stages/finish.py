@@ -85,6 +85,7 @@ def check_rows(rows: list[dict[str, Any]], head: dict[str, Any], named: str) -> 
     for layer in head["layers"]:
         name = layer["name"]
         if layer["per"] != "pixel":
+            _check_sides(rows, name, head)
             continue
         if layer["kind"] == "classes":
             counts = np.sum([row[f"counts_{name}"] for row in rows], axis=0)
@@ -99,6 +100,21 @@ def check_rows(rows: list[dict[str, Any]], head: dict[str, Any], named: str) -> 
                     raise GeomlError(
                         f"{what} has no labelled pixel; use fewer folds, more blocks or another --seed"
                     )
+
+
+def _check_sides(rows: list[dict[str, Any]], name: str, head: dict[str, Any]) -> None:
+    """Labels of whole tiles need tiles that lie on one side as a whole."""
+    if not head["split"]:
+        return
+    seen = {row["fold"] for row in rows if row[name] not in (None, [])}
+    for fold in range(head["folds"] or len(SPLITS)):
+        if fold not in seen:
+            what = f"fold {fold}" if head["folds"] else f"the {SPLITS[fold]} split"
+            log.warning(
+                "%s has no labelled tile that lies on it as a whole; larger blocks, --split random"
+                " or --split-by",
+                what,
+            )
 
 
 def index_of(

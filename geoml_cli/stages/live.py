@@ -19,6 +19,8 @@ from geoml_cli.stages.labels import Layer, burn
 from geoml_cli.stages.place import Frames, Place, PlaceReader, Read
 from geoml_cli.stages.tile_files import image_name, label_name
 
+MOST = 256  # tiles that are kept for their masks
+
 
 @dataclass(frozen=True)
 class Live(Tiles):
@@ -103,26 +105,40 @@ class Virtual(Live):
             found.append(Layer.again(one | {"wish": wish, "masks": masks}))
         return found
 
+    @cached_property
+    def _place_of(self) -> list[int]:
+        return list(self.index["place"])
+
     def _reader(self) -> PlaceReader:
         if not hasattr(self._here, "reader"):
             counts = [sensor["frames"] for sensor in self.head["sensors"]]
             self._here.reader = PlaceReader(Frames.from_dict(self.head["frames"]), counts)
-            self._here.last = (-1, [])
+            self._here.seen = {}
         return self._here.reader
 
     def _all(self, row: int) -> list[Read]:
-        """What a tile shows to every sensor; the last one is kept, whose mask is asked for next."""
-        reader = self._reader()
-        if self._here.last[0] != row:
-            place = self._places[int(self.index["place"].iloc[row])]
-            self._here.last = (row, reader.read(place, self.window(row)))
-        return self._here.last[1]
+        """What a tile shows to every sensor; those of a batch are kept: their masks are asked for next."""
+        reader, seen = self._reader(), self._here.seen
+        if row not in seen:
+            seen[row] = reader.read(self._places[self._place_of[row]], self.window(row))
+        return seen[row]
+
+    def take(self, kind: str, rows: Iterable[int], name: str | None = None) -> np.ndarray:
+        """As of any tile set; a batch begins with the images of the first sensor."""
+        rows = list(rows)
+        self._reader()
+        if kind == "images" and name in (None, self.sensor):
+            self._here.seen.clear()
+        found = super().take(kind, rows, name)
+        if len(self._here.seen) > MOST:  # whoever takes but labels has no batches
+            self._here.seen.clear()
+        return found
 
     def _read(self, row: int, sensor: int) -> Read:
         return self._all(row)[sensor]
 
     def _labels(self, row: int, layer: int) -> np.ndarray:
-        place, window = self._places[int(self.index["place"].iloc[row])], self.window(row)
+        place, window = self._places[self._place_of[row]], self.window(row)
         one, wanted = self._layers[layer], self.head["layers"][layer]
         masks = wanted.get("masks")
         scene = place.shots[0][0].stacks[0].scene
