@@ -7,6 +7,7 @@ the name: `unet:width=32,depth=4`. Names, one-line descriptions and options are 
 """
 
 import ast
+import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
@@ -159,10 +160,13 @@ def load(room: str, name: str) -> ModuleType:
     spec = util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = util.module_from_spec(spec)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing lands beside it
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's own code
         raise GeomlError(f"{name}: cannot be imported ({type(error).__name__}: {error})") from error
+    finally:
+        sys.dont_write_bytecode = before
     return module
 
 

@@ -20,6 +20,7 @@ from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.stamp import record
 from geoml_cli.formats.tileset import INDEX, NAME, Tiles, read_tileset, save_array
 from geoml_cli.formats.vectors import write_geoparquet
+from geoml_cli.stages.buffers import LARGE, Buffers
 from geoml_cli.stages.feed import Feed, class_weights
 from geoml_cli.stages.gather import gather
 from geoml_cli.stages.in_order import in_order
@@ -348,6 +349,46 @@ def test_maps_do_not_travel(path):
     ds.read(range(len(ds)))
     assert len(pickle.dumps(ds)) == before
     assert same(pickle.loads(pickle.dumps(ds)).read([0, 2]), ds.read([0, 2]))
+
+
+@pytest.mark.parametrize("hold", [
+    lambda a: a, lambda a: a[1:, :3][0].T, lambda a: torch.from_numpy(a), lambda a: torch.from_numpy(a)[5].t(),
+    lambda a: torch.from_numpy(a).numpy()[2:], lambda a: torch.from_numpy(a).view(-1).untyped_storage(),
+])  # fmt: skip
+def test_memory_is_used_again_only_when_nothing_of_it_is_held(hold):
+    buffers, shape = Buffers(), (LARGE // 1024, 256)
+    first = buffers.empty(shape, np.float32)
+    where = first.__array_interface__["data"][0]
+    held = hold(first)
+    del first
+    second = buffers.empty(shape, np.float32)
+    assert second.__array_interface__["data"][0] != where
+    del held
+    third = buffers.empty(shape, np.float32)
+    assert third.__array_interface__["data"][0] == where and third.flags.writeable
+    assert third.shape == shape and third.dtype == np.float32
+    del second, third
+    assert pickle.loads(pickle.dumps(buffers))._spare == {}
+    many = [buffers.empty(shape, np.float32) for _ in range(30)]
+    del many
+    assert len(buffers._spare[LARGE]) <= 8
+
+
+def test_batches_that_are_kept_do_not_change(path, monkeypatch):
+    monkeypatch.setattr("geoml_cli.stages.buffers.LARGE", 1)
+    ds = TileDataset(path, split="all")
+    how = {"size": 3, "augment": "dihedral"}
+    kept, copies, parts = [], [], []
+    for n, batch in enumerate(batches(ds, **how)):
+        if n % 2:  # some are kept whole, of some a part, the others are let go
+            kept.append(batch)
+            copies.append({k: v.clone() if k != "id" else v for k, v in batch.items()})
+        elif n % 4:
+            parts.append((batch["image"][0, :, 1], batch["image"][0, :, 1].clone()))
+    del batch
+    list(batches(ds, epoch=1, **how))
+    assert all(same(a, b) for a, b in zip(kept, copies, strict=True)) and len(kept) > 2
+    assert parts and all(torch.equal(a, b) for a, b in parts)
 
 
 def waited(until, timeout=5.0):

@@ -10,6 +10,7 @@ from geoml_cli.formats.bands import Band
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.geo.classes import IGNORE
 from geoml_cli.geo.grid import LONLAT, between
+from geoml_cli.stages.buffers import Buffers
 from geoml_cli.stages.tiles import each
 
 # added to the rows of the scratch that tiles are turned in: rows whose length is a power of two
@@ -29,17 +30,18 @@ def gather(
     dtype: Any,
     turns: np.ndarray | None = None,
     finish: Callable[[np.ndarray], None] | None = None,
+    empty: Callable[..., np.ndarray] = np.empty,
 ) -> np.ndarray:
     """Tiles (..., H, W) converted and turned into one new array (count, ..., H, W).
 
     A tile is converted into a scratch that stays in the cache and turned from there; `finish`
-    works on each converted tile while it is still there.
+    works on each converted tile while it is still there; `empty` gives the array.
     """
     out: np.ndarray | None = None
     scratch: np.ndarray | None = None
     for i, tile in enumerate(pieces):
         if out is None:
-            out = np.empty((count, *tile.shape), dtype)
+            out = empty((count, *tile.shape), dtype)
         k = int(turns[i]) if turns is not None else 0
         if k == 0:
             np.copyto(out[i], tile, casting="unsafe")
@@ -67,11 +69,13 @@ class Images:
         self._scale = np.array([b.scale for b in bands], np.float32)[:, None, None]
         self._offset = np.array([b.offset for b in bands], np.float32)[:, None, None]
         self._plain = all((b.scale, b.offset) == (1, 0) for b in bands)
+        self._buffers = Buffers()
 
     def values(self, rows: np.ndarray, turns: np.ndarray | None = None) -> np.ndarray:
         """Physical values (n, T, C, H, W) float32."""
         pieces = each(self.tiles, "images", rows, self.name)
-        return gather(pieces, len(rows), np.float32, turns, None if self._plain else self._finish)
+        finish = None if self._plain else self._finish
+        return gather(pieces, len(rows), np.float32, turns, finish, self._buffers.empty)
 
     def _finish(self, tile: np.ndarray) -> None:
         tile *= self._scale
@@ -80,7 +84,8 @@ class Images:
     def valid(self, rows: np.ndarray, turns: np.ndarray | None = None) -> np.ndarray:
         """Which of them hold (n, T, H, W); tiles that are valid throughout are not read."""
         size, frames = self.tiles.size, self.head["frames"]
-        out = np.ones((len(rows), frames, size, size), bool)
+        out = self._buffers.empty((len(rows), frames, size, size), bool)
+        out.fill(True)
         part = np.flatnonzero(~self._whole[rows])
         if len(part):
             pieces = each(self.tiles, "valid", rows[part], self.name)
@@ -109,6 +114,7 @@ class Labels:
         self.a_tile = self.head["per"] != "pixel"
         self._classes = self.head["kind"] == "classes"
         self._each = self._of_tiles() if self.a_tile else None
+        self._buffers = Buffers()
 
     def read(
         self, rows: np.ndarray, hold: np.ndarray | None, turns: np.ndarray | None = None
@@ -129,7 +135,8 @@ class Labels:
                 np.where(seen, tile, tile.dtype.type(ignore))
                 for tile, seen in zip(pieces, hold, strict=True)
             )
-        return gather(pieces, len(rows), np.int64 if self._classes else np.float32, turns)
+        to = np.int64 if self._classes else np.float32
+        return gather(pieces, len(rows), to, turns, empty=self._buffers.empty)
 
     def _of_tiles(self) -> np.ndarray:
         """Labels of all tiles: ids (n,) int64, values (n,) float32, or what is present (n, classes) float32."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from geoml_cli.formats.tileset import Tiles
+from geoml_cli.geo.splits import NONE
 
 TRAIN, VAL, TEST = 0, 1, 2  # folds of a plain split
-NONE = 255  # the fold of ground that is on no side
 MIXED = -1  # the tile lies in several folds
 NO, YES, LOOK = 0, 1, 2  # none of a tile's pixels, all of them, or the arrays have to say
 

@@ -100,9 +100,17 @@ def run(
 
 def check_tiles(tiles: Tiles, named: str) -> None:
     """Say what makes training on these tiles pointless."""
-    if not tiles.classes:
+    if not tiles.head["layers"]:
         raise GeomlError(f"{named}: no labels; cut it with `geoml tile --labels FILE`")
     layer = tiles.head["layers"][0]
+    if layer["kind"] != "classes":
+        raise GeomlError(f"{named}: {layer['name']} holds values; this task wants classes")
+    frames, sensors = tiles.head["sensors"][0]["frames"], tiles.head["sensors"]
+    if frames > 1 or len(sensors) > 1:
+        more = f"{frames} dates" if frames > 1 else f"{len(sensors)} sensors"
+        raise GeomlError(
+            f"{named}: its tiles are of {more}; networks here take one date of one sensor so far"
+        )
     if layer["per"] != "pixel":
         raise GeomlError(
             f"{named}: {layer['name']} is one label a tile; this task wants one a pixel"

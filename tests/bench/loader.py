@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,18 @@ TORCHGEO = (
 )
 
 
-def windows(path: str, count: int, seed: int = 0) -> None:
+def windows(dataset: rasterio.DatasetReader, count: int, seed: int) -> int:
     """Read random windows, one after the other."""
     rng = np.random.default_rng(seed)
+    for row, col in rng.integers(0, SIDE - SIZE, (count, 2)).tolist():
+        dataset.read(window=Window(col, row, SIZE, SIZE))
+    return count
+
+
+def opened(path: str, count: int, seed: int) -> int:
+    """The same of a file opened anew: each block is unpacked where it is first needed, then lies in GDAL's cache."""
     with rasterio.open(path) as dataset:
-        for row, col in rng.integers(0, SIDE - SIZE, (count, 2)).tolist():
-            dataset.read(window=Window(col, row, SIZE, SIZE))
+        return windows(dataset, count, seed)
 
 
 def rate(work: Callable[[], int]) -> float:
@@ -47,16 +54,16 @@ class InTwo:
     """Two processes that read windows when told to, started beforehand."""
 
     def __init__(self, path: str) -> None:
-        code = "import sys; from bench.loader import windows\nfor line in sys.stdin: windows(sys.argv[1], int(line), 1); print(flush=True)"
+        code = "import sys; from bench.loader import opened\nfor line in sys.stdin: opened(sys.argv[1], *map(int, line.split())); print(flush=True)"
         self._each = [
             subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for _ in range(2)
         ]  # fmt: skip
 
-    def read(self, count: int) -> int:
+    def read(self, count: int, seed: int) -> int:
         """Read `count` windows, half of them each."""
-        for one in self._each:
-            print(count // 2, file=one.stdin, flush=True)
+        for i, one in enumerate(self._each):
+            print(count // 2, 2 * seed + i, file=one.stdin, flush=True)
         for one in self._each:
             one.stdout.readline()
         return count // 2 * 2
@@ -95,15 +102,11 @@ def main() -> None:
             assert run(["tile", scene, "--size", str(SIZE), "-o", str(folder / "tiles"), "-q"]) == 0
         tiling = time.perf_counter() - began
         ds = TileDataset(str(folder / "tiles"), split="all")
-        two, epoch = InTwo(scene), iter(range(100))
+        two, epoch, held = InTwo(scene), count(), rasterio.open(scene)
 
         def ours(workers: int = 2, augment: str = "dihedral") -> int:
             how = {"size": BATCH, "epoch": next(epoch), "augment": augment, "workers": workers}
             return sum(len(batch["image"]) for batch in batches(ds, **how))
-
-        def one() -> int:
-            windows(scene, 100)
-            return 100
 
         def copied() -> int:
             rows = np.random.default_rng(next(epoch)).permutation(len(ds))
@@ -115,14 +118,15 @@ def main() -> None:
             "ours, 2 threads, turned": ours,
             "ours, no thread, turned": lambda: ours(0),
             "ours, 2 threads, not turned": lambda: ours(2, "none"),
-            "rasterio windows": one,
-            "rasterio windows, 2 processes": lambda: two.read(200),
+            "rasterio windows": lambda: opened(scene, len(ds), next(epoch)),
+            "rasterio windows, 2 processes": lambda: two.read(len(ds), next(epoch)),
+            "rasterio windows, all in GDAL's cache": lambda: windows(held, len(ds), next(epoch)),
             "copied out of the maps": copied,
         }
         for work in works.values():
             work()
         rounds = [{what: rate(work) for what, work in works.items()} for _ in range(ROUNDS)]
-        two.close()
+        two.close(), held.close()
         middle = {what: float(np.median([r[what] for r in rounds])) for what in works}
         first = "ours, 2 threads, turned"
         print(f"{len(ds)} tiles of {SIZE} px from {SIDE} px, tiled in {tiling:.1f} s")
