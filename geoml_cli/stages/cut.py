@@ -3,14 +3,11 @@
 import threading
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 
-from geoml_cli.errors import UsageMistake
 from geoml_cli.formats.commit import whole_file, write_text
 from geoml_cli.formats.jsonfile import dumps, read_json
 from geoml_cli.formats.tileset import save_array
@@ -18,53 +15,13 @@ from geoml_cli.geo.classes import IGNORE
 from geoml_cli.geo.field import Pick
 from geoml_cli.geo.grid import Window
 from geoml_cli.geo.splits import NONE
+from geoml_cli.stages.cut_plan import Plan, Shard
+from geoml_cli.stages.kept import kept_of
 from geoml_cli.stages.labels import burn, of_tile
-from geoml_cli.stages.place import Frames, Place, PlaceReader, Read
+from geoml_cli.stages.place import Place
+from geoml_cli.stages.place_reader import PlaceReader, Read
 from geoml_cli.stages.statistics import Tally, tally
 from geoml_cli.stages.tile_files import write_tiles
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which tiles are kept; the rest is dropped."""
-
-    valid: float = 0.0
-    labelled: int = 0
-    cloud: float | None = None
-    where: str | None = None
-
-    @property
-    def needs_pixels(self) -> bool:
-        """Whether images must be read to tell."""
-        return self.valid > 0 or self.cloud is not None or self.where is not None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What holds for every shard of a run."""
-
-    folder: str
-    format: str  # npy, gtiff or virtual
-    size: tuple[int, int]
-    sensors: tuple[dict[str, Any], ...]  # as in tileset.json
-    frames: Frames
-    layers: tuple[dict[str, Any], ...]  # as in tileset.json
-    split: Any  # None, or what deals the ground out
-    held: int | None  # near bits that do not train; None where each fold's member holds its own
-    wanted: Wanted
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One unit of work: the windows scheduled for a shard, and all it takes to cut them."""
-
-    plan: Plan
-    number: int
-    picks: tuple[Pick, ...]
-    ids: tuple[str, ...]  # of the picks
-    places: dict[int, Place]  # those that the picks are of
-    labels: dict[int, tuple[Any, ...]]  # by place: what to burn, a layer
-
 
 _here = threading.local()  # room that the next shard of the same thread may use
 
@@ -138,7 +95,7 @@ def cut(shard: Shard) -> tuple[list[dict[str, Any]], list[Tally]]:
     with PlaceReader(plan.frames, [sensor["frames"] for sensor in plan.sensors]) as reader:
         for n, pick in enumerate(shard.picks):
             rows.append(_cut_one(shard, pick, n, held, reader if looks else None))
-    kept = _kept(rows, plan, looks)
+    kept = kept_of(rows, plan, looks)
     rows = [row | {"row": to} for to, row in enumerate(rows[i] for i in kept)]
     found = [Tally() for _ in plan.sensors]
     if looks:
@@ -290,74 +247,6 @@ def _label(
             pairs = folds[known].astype(np.intp) * count + pixels[known]
             both = np.bincount(pairs, minlength=(NONE + 1) * count).reshape(-1, count)
             row[f"fold_counts_{name}"] = both[: plan.split.count].tolist()
-
-
-def _kept(rows: list[dict[str, Any]], plan: Plan, looks: bool) -> list[int]:
-    """Positions of the tiles that are kept."""
-    wanted = plan.wanted
-    kept = []
-    for i, row in enumerate(rows):
-        if looks and (row["valid"] == 0 or row["valid"] < wanted.valid):
-            continue
-        if plan.layers and labelled(row, plan.layers) < wanted.labelled:
-            continue
-        if wanted.cloud is not None and (row["cloud"] is None or row["cloud"] > wanted.cloud):
-            continue
-        kept.append(i)
-    if wanted.where is None or not kept:
-        return kept
-    frame = pandas.DataFrame([rows[i] | said_of(rows[i], plan) for i in kept])
-    return [kept[i] for i in np.flatnonzero(asked(frame, wanted.where))]
-
-
-def said_of(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """Numbers of a tile that --where may name beside the columns of the index."""
-    area = plan.size[0] * plan.size[1]
-    said: dict[str, Any] = {"labelled": labelled(row, plan.layers) / area}
-    for layer in plan.layers:
-        counts = row.get(f"counts_{layer['name']}")
-        for one, count in zip(layer.get("classes", ()), counts or (), strict=False):
-            said[one["name"].replace(" ", "_")] = count / area
-    return said
-
-
-def try_where(plan: Plan, where: str) -> None:
-    """Refuse an expression that cannot be worked out, before a pixel is read."""
-    row: dict[str, Any] = {
-        **{"id": "a", "scene": "a", "datetime": "2000-01-01T00:00:00Z", "shard": 0, "row": 0},
-        **{"window_row": 0, "window_col": 0, "valid": 1.0, "cloud": 0.0, "fold": 0, "near": 1},
-    }
-    row |= {f"valid_{sensor['name']}": 1.0 for sensor in plan.sensors[1:]}
-    for layer in plan.layers:
-        if layer["per"] == "pixel":
-            row[f"labelled_{layer['name']}"] = 1
-            row[f"counts_{layer['name']}"] = [0] * len(layer.get("classes", ()))
-        else:
-            row[layer["name"]] = 0
-    asked(pandas.DataFrame([row | said_of(row, plan)]), where)
-
-
-def asked(frame: pandas.DataFrame, where: str) -> np.ndarray:
-    """Rows (n,) bool for which the expression of --where holds."""
-    try:
-        found = frame.eval(where, engine="python")
-    except Exception as error:  # whatever an expression of the user's may raise
-        columns = ", ".join(sorted(c for c in frame.columns if c.isidentifier()))
-        raise UsageMistake(f"--where {where!r}: {error}; a tile has {columns}") from None
-    if str(getattr(found, "dtype", None)) != "bool" or len(found) != len(frame):
-        raise UsageMistake(f"--where {where!r}: gives no yes or no; write valid > 0.9")
-    return np.asarray(found)
-
-
-def labelled(row: dict[str, Any], layers: Sequence[dict[str, Any]]) -> int:
-    """Labelled pixels of a tile; a label of the whole tile counts as one."""
-    found = 0
-    for layer in layers:
-        if layer["per"] == "pixel":
-            found += row[f"labelled_{layer['name']}"]
-        else:
-            found += row[layer["name"]] not in (None, [])
-    return found
 
 
 def _write_arrays(shard: Shard, held: Held, rows: list[dict[str, Any]]) -> None:

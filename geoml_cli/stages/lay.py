@@ -16,7 +16,7 @@ from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.geo.snap import Target
 from geoml_cli.stages import split as splits
 from geoml_cli.stages.balanced import block_counts
-from geoml_cli.stages.cut import Wanted, try_where
+from geoml_cli.stages.cut_plan import Wanted
 from geoml_cli.stages.drawn import draw_picks, sampler_inputs
 from geoml_cli.stages.grids import target_of
 from geoml_cli.stages.inputs import (
@@ -27,6 +27,7 @@ from geoml_cli.stages.inputs import (
     read_scenes,
     scene_inputs,
 )
+from geoml_cli.stages.kept import try_where
 from geoml_cli.stages.labels import is_raster
 from geoml_cli.stages.layers import LabelWords, Layered, holds_masks, open_layers, wishes_of
 from geoml_cli.stages.layout import Layout

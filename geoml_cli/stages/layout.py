@@ -10,7 +10,7 @@ import numpy as np
 
 from geoml_cli.formats.tileset import SPLITS
 from geoml_cli.geo.field import Pick
-from geoml_cli.stages.cut import Plan, Shard, Wanted
+from geoml_cli.stages.cut_plan import Plan, Shard, Wanted
 from geoml_cli.stages.layers import Layered
 from geoml_cli.stages.place import Frames, Place
 

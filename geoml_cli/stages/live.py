@@ -16,7 +16,8 @@ from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.geo.sides import read_split
 from geoml_cli.stages.chain import changed_inputs
 from geoml_cli.stages.labels import Layer, burn
-from geoml_cli.stages.place import Frames, Place, PlaceReader, Read
+from geoml_cli.stages.place import Frames, Place
+from geoml_cli.stages.place_reader import PlaceReader, Read
 from geoml_cli.stages.tile_files import image_name, label_name
 
 MOST = 256  # tiles that are kept for their masks

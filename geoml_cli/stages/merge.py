@@ -14,7 +14,8 @@ from geoml_cli.formats.jsonfile import read_json
 from geoml_cli.formats.stamp import Input, damage, read_stamp
 from geoml_cli.formats.tileset import NAME
 from geoml_cli.manners import Manners
-from geoml_cli.stages.cut import Shard, notes_of
+from geoml_cli.stages.cut import notes_of
+from geoml_cli.stages.cut_plan import Shard
 from geoml_cli.stages.finish import finish
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.spelled import place_of
