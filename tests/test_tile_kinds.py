@@ -144,11 +144,12 @@ def test_labels_count_once_where_tiles_are_moved_inside():
     assert sum(tiles.index["labelled_class"]) == 96 * 80 and tiles.take("valid", [0, 8]).all()
 
 
+@pytest.mark.parametrize("edge", ["pad", "shift"])
 @pytest.mark.parametrize("format", ["virtual", "gtiff"])
-def test_every_format_gives_the_same_pixels(format):
+def test_every_format_gives_the_same_pixels(format, edge):
     scene, labels, _ = made.scene(Path.cwd(), 96, 80)
     words = [scene, "--labels", labels, "--label-column", "class", "--size", 32]
-    words += ["--split", "blocks:4", "--folds", 3, "--buffer", 2, "--sampler", "grid:edge=pad"]
+    words += ["--split", "blocks:4", "--folds", 3, "--buffer", 2, "--sampler", f"grid:edge={edge}"]
     npy, other = tile(*words, "-o", "npy"), tile(*words, "--format", format, "-o", format)
     assert list(npy.index["id"]) == list(other.index["id"])
     rows = np.arange(len(npy.index))[::-1]

@@ -11,6 +11,7 @@ from geoml_cli.geo.splits import Lattice
 from geoml_cli.stages.labels import burn
 from geoml_cli.stages.layers import Layered
 from geoml_cli.stages.place import Place
+from geoml_cli.stages.sides import labelled
 
 SIDE_PX = 1024  # of the coarser grid that labels are counted on, at most
 
@@ -32,7 +33,7 @@ def block_counts(
         near = Place(place.id, grid, place.shots)
         pixels = burn(layer.on_place(near), grid, Window(0, 0, grid.height, grid.width))
         blocks = lattice.numbers(grid)
-        known = pixels != IGNORE if pixels.dtype == np.uint8 else np.isfinite(pixels)
+        known = labelled(pixels, IGNORE if layer.kind == "classes" else None)
         ids = pixels[known].astype(np.int64) if pixels.dtype == np.uint8 else 0
         pairs = np.bincount(blocks[known] * count + ids, minlength=found.size)
         found += pairs.reshape(found.shape) * step**2

@@ -11,15 +11,15 @@ import numpy as np
 from geoml_cli.formats.commit import whole_file, write_text
 from geoml_cli.formats.jsonfile import dumps, read_json
 from geoml_cli.formats.tileset import save_array
-from geoml_cli.geo.classes import IGNORE
 from geoml_cli.geo.field import Pick
 from geoml_cli.geo.grid import Window
 from geoml_cli.geo.splits import NONE
 from geoml_cli.stages.cut_plan import Plan, Shard
 from geoml_cli.stages.kept import kept_of
-from geoml_cli.stages.labels import burn, of_tile
+from geoml_cli.stages.labels import burn, nothing, of_tile
 from geoml_cli.stages.place import Place
 from geoml_cli.stages.place_reader import PlaceReader, Read
+from geoml_cli.stages.sides import labelled
 from geoml_cli.stages.statistics import Tally, tally
 from geoml_cli.stages.tile_files import write_tiles
 
@@ -34,9 +34,9 @@ def forget() -> None:
 class Held:
     """The arrays of a shard while it is cut: filled in place, cut to what is kept, written once."""
 
-    def __init__(self, plan: Plan, count: int, looks: bool) -> None:
+    def __init__(self, plan: Plan, count: int) -> None:
         """Room for `count` tiles; where no image is looked at, for one, that is filled again and again."""
-        self.looks, count = looks, count if looks else 1
+        self.looks, count = plan.looks, count if plan.looks else 1
         h, w = plan.size
         self.images, self.valid = [], []
         for sensor in plan.sensors:
@@ -51,13 +51,13 @@ class Held:
         self.near = np.empty((count, h, w), near_type(plan.split.count)) if plan.split else None
 
     @classmethod
-    def of(cls, plan: Plan, count: int, looks: bool) -> "Held":
+    def of(cls, plan: Plan, count: int) -> "Held":
         """Room for a shard; the last one's, if this thread cut it: fresh memory costs more than filling it."""
         last: tuple[Plan, int, Held] | None = getattr(_here, "last", None)
         if last is None or last[0] is not plan or last[1] < count:
-            _here.last = last = (plan, count, cls(plan, count, looks))
+            _here.last = last = (plan, count, cls(plan, count))
         held = copy(last[2])
-        if looks:
+        if plan.looks:
             held.keep(range(count))
         return held
 
@@ -89,13 +89,13 @@ def cut(shard: Shard) -> tuple[list[dict[str, Any]], list[Tally]]:
     if notes.is_file():
         with np.load(counts) as before:
             return list(read_json(notes)), [Tally.of_arrays(before, n) for n in _names(plan)]
-    looks = plan.format != "virtual" or plan.wanted.needs_pixels
-    held = Held.of(plan, len(shard.picks), looks)
+    looks = plan.looks
+    held = Held.of(plan, len(shard.picks))
     rows = []
     with PlaceReader(plan.frames, [sensor["frames"] for sensor in plan.sensors]) as reader:
         for n, pick in enumerate(shard.picks):
             rows.append(_cut_one(shard, pick, n, held, reader if looks else None))
-    kept = kept_of(rows, plan, looks)
+    kept = kept_of(rows, plan)
     rows = [row | {"row": to} for to, row in enumerate(rows[i] for i in kept)]
     found = [Tally() for _ in plan.sensors]
     if looks:
@@ -147,6 +147,8 @@ def _cut_one(
         "window_col": window.col,
         **{k: v for k, v in grid.to_dict().items() if k != "proj:shape"},
     }
+    if plan.format == "virtual":  # its labels are burnt again, each time
+        row["own"] = pick.own and list(pick.own)
     slot = held.slot(n)
     seen: np.ndarray = np.ones((0, 0), bool)
     if reader:
@@ -172,6 +174,15 @@ def _inside(place: Place, window: Window) -> np.ndarray:
     cols = np.arange(window.col, window.col + window.width)
     inner = (rows >= 0) & (rows < place.grid.height)
     return np.asarray(inner[:, None] & (cols >= 0) & (cols < place.grid.width))
+
+
+def owned(window: Window, own: Window | None) -> np.ndarray:
+    """Pixels (h, w) of a tile whose ground no earlier tile holds; `own` None: all."""
+    mine = np.full((window.height, window.width), own is None)
+    if own is not None:
+        top, left = own.row - window.row, own.col - window.col
+        mine[top : top + own.height, left : left + own.width] = True
+    return mine
 
 
 def _told(plan: Plan, reads: Sequence[Read]) -> dict[str, Any]:
@@ -221,20 +232,15 @@ def _label(
         row[name] = labels(window)
         return
     pixels = burn(labels, place.grid, window)
-    nothing: Any = IGNORE if pixels.dtype == np.uint8 else np.nan
-    pixels[~seen] = nothing
-    if pick.own is not None:
-        mine = np.zeros(pixels.shape, bool)
-        top, left = pick.own.row - window.row, pick.own.col - window.col
-        mine[top : top + pick.own.height, left : left + pick.own.width] = True
-        pixels[~mine] = nothing
+    pixels[~seen] = nothing(layer["kind"])
+    pixels[~owned(window, pick.own)] = nothing(layer["kind"])
     if layer["per"] != "pixel":
         row[name] = of_tile(labels, pixels, place.grid, window)
         return
     array = held.labels[i]
     assert array is not None
     array[n] = pixels
-    known = pixels != IGNORE if pixels.dtype == np.uint8 else np.isfinite(pixels)
+    known = labelled(pixels, layer["ignore"])
     row[f"labelled_{name}"] = int(np.count_nonzero(known))
     folds = held.folds[n] if held.folds is not None else None
     if folds is not None:

@@ -36,6 +36,11 @@ class Plan:
     held: int | None  # near bits that do not train; None where each fold's member holds its own
     wanted: Wanted
 
+    @property
+    def looks(self) -> bool:
+        """Whether pixels are read."""
+        return self.format != "virtual" or self.wanted.needs_pixels
+
 
 @dataclass(frozen=True)
 class Shard:

@@ -17,6 +17,7 @@ from geoml_cli.geo.bounds import footprints
 from geoml_cli.geo.grid import LONLAT, Grid, Window
 from geoml_cli.stages.cut import notes_of
 from geoml_cli.stages.job import Job
+from geoml_cli.stages.sides import parts_for
 from geoml_cli.stages.statistics import Tally, summary
 
 Done = Sequence[tuple[list[dict[str, Any]], list[Tally]]]  # rows and counts of each shard, in order
@@ -66,10 +67,9 @@ def statistics_of(head: dict[str, Any], done: Done) -> dict[str, Any] | None:
 
 def members(head: dict[str, Any]) -> list[tuple[int, int]]:
     """Each member of a model fitted on the set, with the near bits that it holds out."""
-    folds = head["folds"]
-    if not folds:
+    if not head["folds"]:
         return [(0, 0)]  # the counts leave out what does not train
-    return [(k, 1 << k | 1 << (k + 1) % folds) for k in range(folds)]
+    return [(part.member, part.bits) for part in parts_for(True, head["folds"])]
 
 
 def check_rows(rows: list[dict[str, Any]], head: dict[str, Any], named: str) -> None:
@@ -96,9 +96,8 @@ def check_rows(rows: list[dict[str, Any]], head: dict[str, Any], named: str) -> 
             by_fold = np.sum([row[f"fold_labelled_{name}"] for row in rows], axis=0)
             for fold, count in enumerate(by_fold):
                 if not count:
-                    what = f"fold {fold}" if head["folds"] else f"the {SPLITS[fold]} split"
                     raise GeomlError(
-                        f"{what} has no labelled pixel; use fewer folds, more blocks or another --seed"
+                        f"{_side(fold, head)} has no labelled pixel; use fewer folds, more blocks or another --seed"
                     )
 
 
@@ -109,12 +108,15 @@ def _check_sides(rows: list[dict[str, Any]], name: str, head: dict[str, Any]) ->
     seen = {row["fold"] for row in rows if row[name] not in (None, [])}
     for fold in range(head["folds"] or len(SPLITS)):
         if fold not in seen:
-            what = f"fold {fold}" if head["folds"] else f"the {SPLITS[fold]} split"
             log.warning(
                 "%s has no labelled tile that lies on it as a whole; larger blocks, --split random"
                 " or --split-by",
-                what,
+                _side(fold, head),
             )
+
+
+def _side(fold: int, head: dict[str, Any]) -> str:
+    return f"fold {fold}" if head["folds"] else f"the {SPLITS[fold]} split"
 
 
 def index_of(
@@ -134,8 +136,8 @@ def index_of(
     table = table[[*(c for c in FIRST if c in table), *sorted(set(table) - set(FIRST))]]
     if "fold" in table:
         table["fold"] = table["fold"].astype("Int16")  # null: the tile lies in several folds
-    if "cloud" in table and not table["cloud"].notna().any():
-        table = table.drop(columns="cloud")
+    empty = [c for c in ("cloud", "own") if c in table and not table[c].notna().any()]
+    table = table.drop(columns=empty)
     for layer in head["layers"]:
         if layer["per"] != "pixel" and layer["per"] != "present":
             kind = "Int16" if layer["kind"] == "classes" else "float32"

@@ -10,12 +10,12 @@ from geoml_cli.errors import UsageMistake
 from geoml_cli.stages.cut_plan import Plan
 
 
-def kept_of(rows: list[dict[str, Any]], plan: Plan, looks: bool) -> list[int]:
+def kept_of(rows: list[dict[str, Any]], plan: Plan) -> list[int]:
     """Positions of the tiles that are kept."""
     wanted = plan.wanted
     kept = []
     for i, row in enumerate(rows):
-        if looks and (row["valid"] == 0 or row["valid"] < wanted.valid):
+        if plan.looks and (row["valid"] == 0 or row["valid"] < wanted.valid):
             continue
         if plan.layers and labelled(row, plan.layers) < wanted.labelled:
             continue

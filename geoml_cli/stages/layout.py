@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from geoml_cli.formats.tileset import SPLITS
 from geoml_cli.geo.field import Pick
 from geoml_cli.stages.cut_plan import Plan, Shard, Wanted
 from geoml_cli.stages.layers import Layered
 from geoml_cli.stages.place import Frames, Place
+from geoml_cli.stages.sides import parts_for
 
 SHARD_BYTES = 1 << 26
 MOST_ROWS = 1 << 13  # tiles in a shard, at most
@@ -34,11 +34,6 @@ class Layout:
     format: str
     wanted: Wanted
 
-    @property
-    def looks(self) -> bool:
-        """Whether pixels are read."""
-        return self.format != "virtual" or self.wanted.needs_pixels
-
     def tile_bytes(self) -> int:
         """Bytes of a tile's images."""
         h, w = self.size
@@ -47,8 +42,8 @@ class Layout:
 
     def shards(self, part: Path) -> list[Shard]:
         """Deal the picks into shards of about 64 MiB of pixels, whatever is dropped later."""
-        count = max(1, SHARD_BYTES // self.tile_bytes()) if self.looks else MOST_ROWS
         plan = self.plan(str(part))
+        count = max(1, SHARD_BYTES // self.tile_bytes()) if plan.looks else MOST_ROWS
         burns: dict[int, tuple[Any, ...]] = {}
         ids = self.ids()
         shards = []
@@ -75,11 +70,7 @@ class Layout:
 
     def plan(self, part: str) -> Plan:
         """What holds for every shard, which are built in the folder `part`."""
-        held: int | None = 0
-        if self.split and self.folds:
-            held = None
-        elif self.split:
-            held = 1 << SPLITS.index("val") | 1 << SPLITS.index("test")
+        [first, *others] = parts_for(self.split is not None, self.folds)
         return Plan(
             folder=part,
             format=self.format,
@@ -88,7 +79,7 @@ class Layout:
             frames=self.frames,
             layers=tuple(layer.to_dict() for layer in self.layers),
             split=self.split,
-            held=held,
+            held=None if others else first.bits,
             wanted=self.wanted,
         )
 

@@ -11,11 +11,11 @@ import numpy as np
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.raster import Reader, describe
 from geoml_cli.formats.tileset import Tiles
-from geoml_cli.geo.classes import IGNORE
 from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.geo.sides import read_split
 from geoml_cli.stages.chain import changed_inputs
-from geoml_cli.stages.labels import Layer, burn
+from geoml_cli.stages.cut import owned
+from geoml_cli.stages.labels import Layer, burn, nothing
 from geoml_cli.stages.place import Frames, Place
 from geoml_cli.stages.place_reader import PlaceReader, Read
 from geoml_cli.stages.tile_files import image_name, label_name
@@ -145,10 +145,13 @@ class Virtual(Live):
         scene = place.shots[0][0].stacks[0].scene
         burnt = one.on_file(self._path(masks[scene]), place.grid) if masks else one.on(place.grid)
         pixels = burn(burnt, place.grid, window)
-        pixels[~self._all(row)[0].valid.any(axis=0)] = (
-            IGNORE if wanted["kind"] == "classes" else np.nan
-        )
+        seen = self._all(row)[0].valid.any(axis=0) & owned(window, self._own(row))
+        pixels[~seen] = nothing(wanted["kind"])
         return pixels
+
+    def _own(self, row: int) -> Window | None:
+        own = self.index["own"].iloc[row] if "own" in self.index else None
+        return None if own is None else Window(*(int(n) for n in own))
 
 
 @dataclass(frozen=True)

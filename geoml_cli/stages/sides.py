@@ -27,11 +27,20 @@ class Part:
         """Folds kept away from training."""
         return tuple(f for f in (self.val, self.test) if f is not None)
 
+    @property
+    def bits(self) -> int:
+        """The same as near bits."""
+        return sum(1 << fold for fold in self.held)
+
 
 def parts_of(tiles: Tiles) -> list[Part]:
+    """The parts of a tile set, a member of a model each."""
+    return parts_for(tiles.head["split"] is not None, int(tiles.head["folds"]))
+
+
+def parts_for(split: bool, folds: int) -> list[Part]:
     """One part for a plain split or none; with folds, part k tests on fold k and validates on the next."""
-    folds = int(tiles.head["folds"])
-    if tiles.head["split"] is None:
+    if not split:
         return [Part(0, None, None)]
     if not folds:
         return [Part(0, VAL, TEST)]
@@ -46,7 +55,7 @@ class Sides:
 
     def __init__(self, tiles: Tiles, part: Part) -> None:
         self.tiles, self.part = tiles, part
-        self._bits = int(np.bitwise_or.reduce([1 << f for f in part.held])) if part.held else 0
+        self._bits = part.bits
         if part.held:
             self._fold = tiles.index["fold"].fillna(MIXED).to_numpy(np.int16)
             self._near = tiles.index["near"].to_numpy(np.int64)

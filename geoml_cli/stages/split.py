@@ -16,7 +16,7 @@ from geoml_cli.geo.metric import pixel_m, stretch
 from geoml_cli.geo.sides import read_split
 from geoml_cli.geo.splits import PLAIN, Lattice, Split, assign, balance, portion
 from geoml_cli.stages.split_column import by_column
-from geoml_cli.stages.split_file import inputs_of, open_split
+from geoml_cli.stages.split_file import MOST_FOLDS, folds_in, inputs_of, open_split
 
 __all__ = [
     "SplitWish",
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 BLOCKS = 8  # a side, by default
-MOST_FOLDS = 32
 MOST_SIZE_M = 2_000_000
 CELL = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(k?m)")
 WRITE = "write auto, blocks:8 (8 x 8 over the scenes), blocks:5km, a file, random or none"
@@ -114,7 +113,7 @@ def inputs(wish: SplitWish) -> list[Input]:
 def folds_of(wish: SplitWish, split: Split | None) -> int:
     """Number of cross-validation folds of a split that was laid; 0 for train, validation, test."""
     if split is not None and parse(wish.split, wish.by, wish.folds)[0] == "file":
-        return open_split(wish.split, 0, 0)[1]
+        return folds_in(wish.split, split)
     return wish.folds
 
 
@@ -142,7 +141,7 @@ def lay(
         return Scattered(_tile_m(wish, grids), wish.shares, seed)
     thin_m = pixel_m(grids[0]) * math.sqrt(0.5)
     if kind == "file":
-        return open_split(wish.split, wish.buffer_m(grids[0]), thin_m)[0]
+        return open_split(wish.split, wish.buffer_m(grids[0]), thin_m)
     return by_column(
         wish.features,
         wish.by or "",

@@ -49,16 +49,22 @@ def inputs_of(path: str) -> list[Input]:
     return [Input(path, "split", digest)]
 
 
-def open_split(path: str, buffer_m: float, thin_m: float) -> tuple[Split, int]:
-    """The split that a file holds, and its number of folds; 0 where they are train, validation, test."""
+def folds_in(path: str, split: Split) -> int:
+    """Number of folds of a split that a file holds; 0 where they are train, validation, test."""
+    if isinstance(split, Regions) and not is_tileset(path):
+        return 0 if split.plain else split.count
+    return int(read_stamp(path, NAME, "tile")[1]["folds"])
+
+
+def open_split(path: str, buffer_m: float, thin_m: float) -> Split:
+    """The split that a file holds."""
     if is_tileset(path):
         _, head = read_stamp(path, NAME, "tile")
         split = read_split(head["split"])
         if split is None:
             raise GeomlError(f"{path}: its tiles have no split to take over; cut them with --split")
-        return split, int(head["folds"])
-    regions = (_of_raster if _is_raster(path) else _of_shapes)(path, buffer_m, thin_m)
-    return regions, 0 if regions.plain else regions.count
+        return split
+    return (_of_raster if _is_raster(path) else _of_shapes)(path, buffer_m, thin_m)
 
 
 def _of_shapes(path: str, buffer_m: float, thin_m: float) -> Regions:
