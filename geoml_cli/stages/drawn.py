@@ -16,7 +16,7 @@ from geoml_cli.geo.bounds import project
 from geoml_cli.geo.field import Field, Pick
 from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.stages.inputs import digest_source
-from geoml_cli.stages.labels import RASTERS, Layer, Wish, burn
+from geoml_cli.stages.labels import Layer, Wish, burn, is_raster
 from geoml_cli.stages.layers import Layered
 from geoml_cli.stages.place import Place
 
@@ -82,7 +82,7 @@ def _strata(layer: Layered, places: Sequence[Place]) -> Strata:
 def _strata_of(path: str, grids: Sequence[Grid]) -> Strata:
     """Strata of a class raster, or of a vector file by its column `class`, `stratum` or its only one."""
     column: str | None = None
-    if not path.lower().endswith(RASTERS):
+    if not is_raster(path):
         table = read_vectors(path)
         have = [str(c) for c in table.columns if c != table.geometry.name]
         known = [c for c in ("stratum", "class") if c in have] or have
@@ -120,7 +120,7 @@ def sampler_inputs(spec: str) -> tuple[str, list[Input]]:
         if path:
             if not Path(path).exists():
                 raise GeomlError(f"{path}: no such file; --sampler {spec} reads it")
-            digest = digest_source if path.lower().endswith(RASTERS) else digest_vectors
+            digest = digest_source if is_raster(path) else digest_vectors
             found.append(Input(path, "part", digest(path)))
             said = said.replace(path, f"parts/{Path(path).name}")
     return said, found

@@ -26,10 +26,10 @@ from geoml_cli.stages.labels_burn import Burn, Warp, burn, nothing
 from geoml_cli.stages.labels_features import Features
 from geoml_cli.stages.labels_legend import Legend, in_order, lay_legend, same_legend
 from geoml_cli.stages.labels_of_tile import of_tile
-from geoml_cli.stages.labels_raster import RASTERS, is_raster, open_all, put_on, what_is_in
+from geoml_cli.stages.labels_raster import is_raster, open_all, put_on, what_is_in
 from geoml_cli.stages.labels_table import read_features
 
-__all__ = ["RASTERS", "Burn", "Layer", "Warp", "Wish", "burn", "is_raster", "nothing", "of_tile"]
+__all__ = ["Burn", "Layer", "Warp", "Wish", "burn", "is_raster", "nothing", "of_tile"]
 PER = {"classes": ("pixel", "majority", "present", "centre"), "values": ("pixel", "centre", "mean")}
 GRIDS = 64  # whose labels are kept ready
 

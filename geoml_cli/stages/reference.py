@@ -8,7 +8,7 @@ from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.vectors import class_value, read_vectors
 from geoml_cli.geo.classes import Class
 from geoml_cli.geo.grid import crs_name
-from geoml_cli.stages.labels import RASTERS
+from geoml_cli.stages.labels import is_raster
 from geoml_cli.stages.truth import Truth
 from geoml_cli.stages.truth_points import Points
 from geoml_cli.stages.truth_polygons import Polygons
@@ -18,7 +18,7 @@ def vectors_or_none(
     path: str, column: str | None, layer: str | None
 ) -> geopandas.GeoDataFrame | None:
     """The features of a vector file with their class column; None for a raster."""
-    if path.lower().endswith(RASTERS) or (":" in path and path.split(":")[0].isupper()):
+    if is_raster(path):
         for given, name in ((column, "--label-column"), (layer, "--layer")):
             if given:
                 raise UsageMistake(f"{path} is a raster: {name} is for vector files")

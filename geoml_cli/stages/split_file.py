@@ -19,8 +19,8 @@ from geoml_cli.geo.regions import Regions, in_degrees
 from geoml_cli.geo.sides import read_split
 from geoml_cli.geo.splits import NONE, Split
 from geoml_cli.stages.inputs import digest_source
+from geoml_cli.stages.labels_raster import is_raster
 
-RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
 COLUMNS = ("split", "fold")
 WORDS = {
     **dict.fromkeys(("train", "training"), 0),
@@ -36,16 +36,12 @@ def is_tileset(path: str) -> bool:
     return not is_remote(path) and (Path(path).is_dir() or Path(path).name == NAME)
 
 
-def _is_raster(path: str) -> bool:
-    return path.lower().endswith(RASTERS)
-
-
 def inputs_of(path: str) -> list[Input]:
     """The file that a split is read from."""
     if is_tileset(path):
         folder, _ = read_stamp(path, NAME, "tile")
         return [Input(str(folder / NAME), "split", digest_file(folder / NAME))]
-    digest = digest_source(path) if _is_raster(path) else digest_vectors(path)
+    digest = digest_source(path) if is_raster(path) else digest_vectors(path)
     return [Input(path, "split", digest)]
 
 
@@ -64,7 +60,7 @@ def open_split(path: str, buffer_m: float, thin_m: float) -> Split:
         if split is None:
             raise GeomlError(f"{path}: its tiles have no split to take over; cut them with --split")
         return split
-    return (_of_raster if _is_raster(path) else _of_shapes)(path, buffer_m, thin_m)
+    return (_of_raster if is_raster(path) else _of_shapes)(path, buffer_m, thin_m)
 
 
 def _of_shapes(path: str, buffer_m: float, thin_m: float) -> Regions:
