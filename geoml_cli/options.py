@@ -10,12 +10,12 @@ from geoml_cli.errors import UsageMistake
 from geoml_cli.manners import Manners, seconds
 
 
-def length_of_time(text: Optional[str]) -> Optional[float]:
-    """Parse `--deadline`."""
+def length_of_time(text: str, option: str) -> float:
+    """Parse a length of time, in seconds."""
     try:
-        return None if text is None else seconds(text)
+        return seconds(text)
     except ValueError:
-        raise UsageMistake(f"--deadline {text}: no length of time; write 90s, 30m or 2h") from None
+        raise UsageMistake(f"{option} {text}: no length of time; write 90s, 30m or 2h") from None
 
 
 # str, not Path: Path("https://a") is https:/a
@@ -128,7 +128,8 @@ def with_manners(
 
         shared = {name: given.pop(name) for name in names}
         if "deadline" in shared:
-            shared["deadline_s"] = length_of_time(shared.pop("deadline"))
+            limit = shared.pop("deadline")
+            shared["deadline_s"] = None if limit is None else length_of_time(limit, "--deadline")
         if shared["json"] and shared["ndjson"]:
             raise UsageMistake("give --json or --ndjson, not both")
         manners = Manners(**shared)

@@ -24,6 +24,7 @@ ENTRY = {  # room: the function whose keyword-only parameters are the part's opt
     "encoders": "build",
     "heads": "build",
     "location_encoders": "build",
+    "augmentations": "apply",
     "adapters": "apply",
     "objectives": "build",
     "samplers": "draw",

@@ -14,6 +14,7 @@ from pyproj import Transformer
 from shapely.geometry import box
 from torch.utils.data import DataLoader
 
+from geoml_cli.core.aim import Aim
 from geoml_cli.core.augment import turn
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.digest import digest_file
@@ -457,44 +458,51 @@ def test_a_consumer_that_works_in_threads_overlaps_reading():
     assert time.monotonic() - began < 0.4 + 0.15  # one after the other: 0.6 s
 
 
+AIM = Aim("classes", "pixel", ("class",), tuple(map(str, range(CLASSES))))
+
+
 def test_the_feed_of_training_is_the_same_ground(path, truth):
     tiles = read_tileset(path)
     for member, part in enumerate(parts_of(tiles)):
-        feed = Feed(tiles, part)
+        feed = Feed(tiles, part, AIM, ["image"])
         labels = np.where(side_of(truth, "train", member), truth["class"], 255)
         counts = np.stack([(labels == c).sum(axis=(1, 2)) for c in range(CLASSES)], axis=1)
         assert (
             feed.counts.tolist() == counts.sum(0).tolist()
             and feed.rows.tolist() == np.flatnonzero(counts.any(1)).tolist()
         )
-        vals = np.where(side_of(truth, "val", member), truth["class"], 255)
-        assert feed.val_rows.tolist() == np.flatnonzero((vals != 255).any((1, 2))).tolist()
-        weights = class_weights(feed.counts, "sqrt")
+        feed.weights = class_weights(feed.counts, "sqrt")
         for workers in (0, 2):
-            order = np.random.Generator(np.random.PCG64([3, member, 1])).permutation(feed.rows)
-            parts = [p for whole in feed.epoch(1, 4, 3, 3, weights, workers) for p in whole]
+            order = feed.order(1, 3)
+            assert sorted(order.tolist()) == feed.rows.tolist()
+            parts = list(feed.epoch(order, 4, 0, workers))
             assert np.array_equal(torch.cat([p.target for p in parts]), labels[order])
-            table = np.append(weights, np.zeros(253)).astype(np.float32)
+            table = np.append(feed.weights, np.zeros(253)).astype(np.float32)
             assert np.array_equal(torch.cat([p.weight for p in parts]), table[labels[order]])
-        assert np.array_equal(
-            torch.cat([b.target for b in feed.validation(3, weights)]), vals[feed.val_rows]
-        )
+            later = list(feed.epoch(order, 4, 1, workers))
+            assert [p.rows for p in later] == [p.rows for p in parts[1:]]
+        for side in ("val", "test"):
+            want = np.where(side_of(truth, side, member), truth["class"], 255)
+            rows = feed.held(side)
+            assert rows.tolist() == np.flatnonzero((want != 255).any((1, 2))).tolist()
+            found = [b.target for b in feed.held_batches(rows, side, 3)]
+            assert np.array_equal(torch.cat(found), want[rows])
 
 
 def test_norms_are_those_of_the_head_or_are_measured(path, truth, tmp_path):
     tiles = read_tileset(path)
     for member, part in enumerate(parts_of(tiles)):
-        mean, std = Feed(tiles, part).norm()
-        rows = Feed(tiles, part).rows
+        feed = Feed(tiles, part, AIM, ["image"])
+        [(mean, std)], rows = feed.norms, feed.rows
         seen = (truth["valid"] & side_of(truth, "train", member)[:, None])[rows]
         for c, (scale, offset) in enumerate([(1e-4, -0.1), (1, 0)]):
             values = truth["image"][rows][:, :, c][seen] * scale + offset
             assert (mean[c], std[c]) == pytest.approx((values.mean(), values.std()), rel=1e-5)
     said = {"image": {"parts": [{"member": 2, "count": [9, 9], "mean": [1, 2], "std": [3, 0]}]}}
     other = read_tileset(write(tmp_path / "t", truth, statistics=said))
-    mean, std = Feed(other, parts_of(other)[2]).norm()
+    [(mean, std)] = Feed(other, parts_of(other)[2], AIM, ["image"]).norms
     assert mean.tolist() == [1, 2] and std.tolist() == [3, 1e-6]
-    assert Feed(other, parts_of(other)[1]).norm()[0][0] != 1
+    assert Feed(other, parts_of(other)[1], AIM, ["image"]).norms[0][0][0] != 1
 
 
 class Counted(Tiles):

@@ -14,9 +14,9 @@ import pytest
 import rasterio
 import torch
 
-from geoml_cli import registry
 from geoml_cli.cli import run
 from geoml_cli.core import network as networks
+from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.infer import mirror, tiling
 from geoml_cli.formats.model import read_model
@@ -95,9 +95,7 @@ def whole_image(path="scene.tif"):
     batch = Batch(torch.from_numpy(data)[None, None], torch.from_numpy(mask)[None, None])
     total = 0
     for state in model.weights():
-        network = networks.build(
-            {k: model.head[k] for k in ("encoder", "head", "frames", "outputs")} | {"bands": 2}
-        )
+        network = networks.build(model.head["network"])
         network.load_state_dict(state)
         with torch.no_grad():
             total = total + network.eval()(batch).softmax(1)[0, :, halo : halo + h, halo : halo + w]
@@ -210,9 +208,7 @@ def test_out_of_fold_asks_the_member_that_never_saw_the_ground(here):
         xs, ys = source.transform * (cols + 0.5, rows + 0.5)
     folds = model.split.fold_at(xs, ys)
     for member, state in enumerate(model.weights()):
-        network = networks.build(
-            {k: model.head[k] for k in ("encoder", "head", "frames", "outputs")} | {"bands": 2}
-        )
+        network = networks.build(model.head["network"])
         network.load_state_dict(state)
         with rasterio.open("scene.tif") as source:
             data = np.pad(
@@ -303,10 +299,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(here, signum):
     done = marks.read_bytes()
     assert 50 < sum(done) < len(done) and not (here / "killed").exists()
     computed = []
-    plain = registry.load("tasks", "segment").Segment.decode
+    plain = Aim.decode
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            registry.load("tasks", "segment").Segment,
+            Aim,
             "decode",
             lambda self, s: (computed.append(len(s)), plain(self, s))[1],
         )

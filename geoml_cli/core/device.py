@@ -17,6 +17,7 @@ class Device:
 
     torch: torch.device
     precision: str  # 32 or bf16
+    layout: str = "auto"  # of images and weights: auto, contiguous or channels-last
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context of forward passes."""
@@ -25,9 +26,11 @@ class Device:
         return torch.autocast(self.torch.type, torch.bfloat16)
 
     @property
-    def memory_format(self) -> Any:
-        """Layout of images and weights: channels last where convolutions are faster so."""
-        return torch.channels_last if self.torch.type == "cuda" else torch.contiguous_format
+    def channels_last(self) -> bool:
+        """Layout of images and weights; `auto` is channels last on CUDA, where convolutions are faster so."""
+        return self.layout == "channels-last" or (
+            self.layout == "auto" and self.torch.type == "cuda"
+        )
 
     def describe(self) -> dict[str, Any]:
         """What the bytes of a result depend on besides inputs and arguments."""
@@ -37,6 +40,7 @@ class Device:
             "kind": kind,
             "name": name,
             "precision": self.precision,
+            "layout": "channels-last" if self.channels_last else "contiguous",
             "threads": torch.get_num_threads() if kind == "cpu" else None,
             "torch": torch.__version__,
         }
@@ -47,7 +51,7 @@ class Device:
         return f"{self.torch} ({about['name']}, precision {self.precision}{threads})"
 
 
-def pick(name: str, precision: str = "auto") -> Device:
+def pick(name: str, precision: str = "auto", layout: str = "auto") -> Device:
     """Open `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; one that is named and missing is an error."""
     if name == "auto":
         name = (
@@ -73,9 +77,14 @@ def pick(name: str, precision: str = "auto") -> Device:
         torch.set_float32_matmul_precision("high")  # TF32
         torch.backends.cudnn.benchmark = False  # a choice by timing would change bytes
         torch.backends.cudnn.deterministic = True
-    return Device(device, precision)
+    return Device(device, precision, layout)
 
 
 def place(module: nn.Module, device: Device) -> nn.Module:
     """Move a module to a device, in the layout that is fast there."""
-    return module.to(device.torch, memory_format=device.memory_format)  # type: ignore[call-overload]
+    if not device.channels_last:
+        return module.to(device.torch)
+    for part in module.modules():
+        if hasattr(part, "channels_last"):
+            setattr(part, "channels_last", True)  # noqa: B010
+    return module.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]

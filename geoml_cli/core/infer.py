@@ -7,15 +7,16 @@ Beyond the rim the raster is mirrored.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.device import Device, place
 from geoml_cli.core.network import Network
+from geoml_cli.core.tta import averaged
 from geoml_cli.geo.grid import Window
 from geoml_cli.geo.splits import NONE
 
@@ -60,9 +61,11 @@ def mirror(start: int, count: int, length: int) -> np.ndarray:
 class Mapper:
     """Networks of an ensemble, ready to turn windows into class ids."""
 
-    def __init__(self, networks: Sequence[Network], task: Any, device: Device) -> None:
+    def __init__(
+        self, networks: Sequence[Network], aim: Aim, device: Device, tta: str = "none"
+    ) -> None:
         self.networks = [place(n.eval(), device) for n in networks]
-        self.task, self.device = task, device
+        self.aim, self.device, self.tta = aim, device, tta
 
     @torch.inference_mode()
     def classes(
@@ -83,15 +86,22 @@ class Mapper:
                 ids = self._mean(batch, inner)
             else:
                 spread = self._spread(self.networks[member], batch, inner)
-                ids = self.task.decode(spread).cpu().numpy()
+                ids = self.aim.decode(spread).cpu().numpy()
             out[folds == member] = ids[folds == member]
         return out
 
     def _mean(self, batch: Batch, inner: tuple[slice, slice]) -> np.ndarray:
-        spread = sum(self._spread(n, batch, inner) for n in self.networks)
-        return self.task.decode(spread).cpu().numpy()
+        spread = torch.stack([self._spread(n, batch, inner) for n in self.networks]).sum(0)
+        return self.aim.decode(spread).cpu().numpy()
 
     def _spread(self, network: nn.Module, batch: Batch, inner: tuple[slice, slice]) -> torch.Tensor:
-        with self.device.autocast():
-            outputs = network(batch)
-        return self.task.spread(outputs[(..., *inner)].float())
+        def spread(one: Batch) -> torch.Tensor:
+            with self.device.autocast():
+                outputs = network(one)
+            return self.aim.spread(outputs.float())
+
+        if self.tta == "none":  # the halo need not be spread out
+            with self.device.autocast():
+                outputs = network(batch)
+            return self.aim.spread(outputs[(..., *inner)].float())
+        return averaged(spread, batch, self.tta)[(..., *inner)]

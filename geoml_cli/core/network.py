@@ -1,45 +1,165 @@
-"""Encoder and head put together, with the normalisation inside: physical values in, outputs out."""
+"""Encoders and heads put together, with the normalisation inside: physical values in, outputs out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import interpolate
 
 from geoml_cli import registry
+from geoml_cli.core.base import load_base
 from geoml_cli.core.batch import Batch
+from geoml_cli.core.layers.pyramid import Pyramid
+from geoml_cli.core.sensor import Sensor, presence, resized
+
+FUSE = ("middle", "late")
+PER = ("pixel", "tile")
 
 
 class Network(nn.Module):
-    """Normalise, fold time, encode, decode; outputs (B, K, H, W)."""
+    """One sensor or several to outputs (B, K, H, W), or (B, K) where a label is a tile's.
 
-    mean: torch.Tensor
-    std: torch.Tensor
+    Several sensors are fused in the `middle`: their maps go through a 1 x 1 convolution each and
+    are added, which is one convolution of all of them put together; or `late`: each has a head of
+    its own and the outputs are averaged. A sensor that has no valid pixel in a sample is left out.
+    """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, bands: int) -> None:
+    value_mean: torch.Tensor
+    value_std: torch.Tensor
+
+    def __init__(
+        self, sensors: Sequence[Sensor], heads: Sequence[nn.Module], spec: Mapping[str, Any]
+    ) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, head
-        self.register_buffer("mean", torch.zeros(bands))
-        self.register_buffer("std", torch.ones(bands))
+        self.spec = dict(spec)
+        self.sensors = nn.ModuleList(sensors)
+        self.head: Any = heads[0] if len(heads) == 1 else nn.ModuleList(heads)
+        self.per, self.pyramid = spec["per"], maps_of(spec["head"]) == "pyramid"
+        self.late = len(heads) > 1
+        self.mixes = nn.ModuleList()
+        if len(sensors) > 1 and not self.late:
+            self.mixes.extend(
+                nn.ModuleList(nn.Conv2d(c, c, 1, bias=i == 0) for c in one.channels)
+                for i, one in enumerate(sensors)
+            )
+        if spec.get("values"):  # outputs are in units of the training labels' spread
+            self.register_buffer("value_mean", torch.zeros(spec["values"]))
+            self.register_buffer("value_std", torch.ones(spec["values"]))
 
     @property
     def stride(self) -> int:
         """Pixels between the coarsest features: windows lie on this lattice."""
-        return int(max(self.encoder.strides))  # type: ignore[arg-type]
+        return max(int(max(one.strides)) for one in self.sensors)  # type: ignore[arg-type]
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Outputs (B, K, H, W); what is not valid enters as the mean."""
-        b, t, c, h, w = batch.images.shape
-        x = (batch.images - self.mean[:, None, None]) / self.std[:, None, None]
-        x = torch.where(batch.valid[:, :, None], x, 0.0).reshape(b, t * c, h, w)
-        return self.head(self.encoder(x))
+    def forward(self, batch: Batch, each: bool = False) -> torch.Tensor | list[torch.Tensor]:
+        """Outputs; with `each` a list of them, what every sensor alone would say.
+
+        What is not valid enters as the mean.
+        """
+        seen = [batch, *batch.others[: len(self.sensors) - 1]]
+        found = [sensor(one) for sensor, one in zip(self.sensors, seen, strict=True)]
+        if len(found) == 1:
+            out = self._decode(self.head, found[0], batch)
+            return [out] if each else out
+        if self.late:
+            heads = list(self.head)
+            outs = [self._decode(h, maps, batch) for h, maps in zip(heads, found, strict=True)]
+            return outs if each else _mean(outs, seen)
+        mixed = [
+            [mix(m) for mix, m in zip(mixes, maps, strict=True)]  # type: ignore[call-overload]
+            for mixes, maps in zip(self.mixes, found, strict=True)
+        ]
+        if each:
+            return [self._decode(self.head, maps, batch) for maps in mixed]
+        fused = [_mean(list(level), seen) for level in zip(*mixed, strict=True)]
+        return self._decode(self.head, fused, batch)
+
+    def _decode(self, head: nn.Module, maps: list[torch.Tensor], batch: Batch) -> torch.Tensor:
+        size = batch.images.shape[-2:]
+        if self.per == "tile":
+            seen = batch.valid.any(dim=1)[:, None].float()
+            if self.pyramid:
+                return _pooled(head(maps), seen).flatten(1)
+            return head([*maps[:-1], _pooled(maps[-1], seen)]).flatten(1)
+        out = head(maps)
+        if out.shape[-2:] != size:
+            out = interpolate(out, size=size, mode="bilinear", align_corners=False)
+        return out
+
+    def physical(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Outputs in the units of the labels: means, then variances where there are such."""
+        if not hasattr(self, "value_mean"):
+            return outputs
+        count = len(self.value_mean)
+        shape = (1, count) + (1,) * (outputs.ndim - 2)
+        mean, std = self.value_mean.view(shape), self.value_std.view(shape)
+        values = outputs[:, :count] * std + mean
+        if outputs.shape[1] == count:
+            return values
+        return torch.cat([values, outputs[:, count:].exp() * std**2], dim=1)
 
 
-def build(spec: Mapping[str, Any]) -> Network:
-    """Build from a plain description: encoder, head, bands (count), frames, outputs."""
-    encoder = registry.make("encoders", spec["encoder"], spec["bands"] * spec["frames"])
-    head = registry.make("heads", spec["head"], encoder.channels, spec["outputs"])
-    return Network(encoder, head, spec["bands"])
+def _mean(each: list[torch.Tensor], seen: list[Batch]) -> torch.Tensor:
+    """Mean over the sensors that have a valid pixel in the sample; over all where none has."""
+    weights = torch.stack([presence(one) for one in seen])  # (S, B)
+    weights = torch.where(weights.sum(0) > 0, weights, torch.ones_like(weights))
+    weights = weights / weights.sum(0)
+    shape = (len(each), -1) + (1,) * (each[0].ndim - 1)
+    stacked = torch.stack(each)
+    return (stacked * weights.view(shape).to(stacked.dtype)).sum(0)
+
+
+def _pooled(maps: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Mean (B, C, 1, 1) of maps over the share (B, 1, H, W) of valid pixels beneath."""
+    weight = resized(seen, maps.shape[-2:]).to(maps.dtype) + 1e-6
+    return (maps * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
+
+
+def maps_of(head: str) -> str:
+    """What maps a head wants: `pyramid` or `last`."""
+    return registry.constant("heads", head.partition(":")[0], "MAPS") or "pyramid"
+
+
+def build(spec: Mapping[str, Any], base: Mapping[str, torch.Tensor] | None = None) -> Network:
+    """Build from a plain description; `base` is what the encoders start from.
+
+    encoder, head (names with options), sensors [{bands, frames}], outputs (channels of a head),
+    per (pixel | tile), fuse (middle | late), time (stack | mean | attention), codes (count), values
+    (number of values that outputs stand for, 0 for classes), adapter (name with options, or None).
+    """
+    sensors = [_sensor(spec, one, base) for one in spec["sensors"]]
+    late = len(sensors) > 1 and spec.get("fuse") == "late"
+    heads = [
+        registry.make("heads", spec["head"], one.channels, one.strides, spec["outputs"])
+        for one in (sensors if late else sensors[:1])
+    ]
+    return Network(sensors, heads, spec)
+
+
+def _sensor(
+    spec: Mapping[str, Any], about: Mapping[str, Any], base: Mapping[str, torch.Tensor] | None
+) -> Sensor:
+    """One sensor's encoder, with what brings its dates together."""
+    name = spec["encoder"].partition(":")[0]
+    native = registry.constant("encoders", name, "time") == "native"
+    bands, frames = about["bands"] + spec.get("codes", 0), about["frames"]
+    time = spec.get("time") or "stack"
+    if native:
+        encoder = registry.make("encoders", spec["encoder"], bands, frames)
+    else:
+        stacked = bands * frames if time == "stack" else bands
+        encoder = registry.make("encoders", spec["encoder"], stacked)
+    channels, strides = list(encoder.channels), list(encoder.strides)
+    if base is not None:
+        load_base(encoder, spec["encoder"], dict(base), "--encoder-weights")
+    if spec.get("adapter"):
+        encoder = registry.make("adapters", spec["adapter"], encoder)
+    neck = None
+    if maps_of(spec["head"]) == "pyramid" and len(set(strides)) < len(strides):
+        neck = Pyramid(channels, strides)
+    how = "native" if native else time if frames > 1 else "stack"
+    return Sensor(encoder, about["bands"], how, neck)
 
 
 class Sum(nn.Module):
@@ -49,6 +169,12 @@ class Sum(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
 
+    def plan(self, steps: int, steps_an_epoch: int) -> None:
+        """Tell every part how long the run is."""
+        for part in self.parts:
+            if hasattr(part, "plan"):
+                part.plan(steps, steps_an_epoch)  # type: ignore[operator]
+
     def forward(self, model: nn.Module, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """Sum of the losses."""
         once = _Once(model)
@@ -56,16 +182,16 @@ class Sum(nn.Module):
 
 
 class _Once:
-    """A model that remembers its answer to the one batch of this step."""
+    """A model that remembers its answers to the one batch of this step."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._answer: torch.Tensor | None = None
+        self._answers: dict[bool, Any] = {}
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        if self._answer is None:
-            self._answer = self._model(batch)
-        return self._answer
+    def __call__(self, batch: Batch, each: bool = False) -> Any:
+        if each not in self._answers:
+            self._answers[each] = self._model(batch, each=True) if each else self._model(batch)
+        return self._answers[each]
 
 
 def objective(spec: str) -> nn.Module:

@@ -6,6 +6,7 @@ no convolution works on tiles that would spread it.
 """
 
 import copy
+from dataclasses import replace
 
 import torch
 
@@ -13,15 +14,21 @@ from geoml_cli.core.batch import Batch
 from geoml_cli.core.network import Network
 
 
-def reach(network: Network, frames: int, limit: int = 1024) -> int | None:
+def reach(network: Network, limit: int = 1024) -> int | None:
     """Halo in pixels: how far an input reaches to outputs, the worst of all phases; None if everywhere.
 
-    An output at row r depends on input rows r - halo .. r + halo only.
+    An output at row r depends on input rows r - halo .. r + halo only. Networks whose outputs are
+    a tile's, and encoders that say `equivariant = False` (attention within windows that lie on a
+    lattice of their own), have none.
     """
+    if network.per == "tile" or not all(
+        getattr(one.encoder, "equivariant", True) for one in network.sensors
+    ):
+        return None
     probe = copy.deepcopy(network).double().cpu().eval()
     length = max(16 * probe.stride, 64)
     while length <= 4 * limit:
-        found = max(_along(probe, frames, length, axis) for axis in (0, 1))
+        found = max(_along(probe, length, axis) for axis in (0, 1))
         if found < length // 2 - probe.stride:
             return found
         length *= 2
@@ -29,18 +36,28 @@ def reach(network: Network, frames: int, limit: int = 1024) -> int | None:
 
 
 @torch.no_grad()
-def _along(network: Network, frames: int, length: int, axis: int) -> int:
+def _along(network: Network, length: int, axis: int) -> int:
     """Largest distance between a NaN input line and a NaN output line, over all phases of the stride."""
-    stride, bands = network.stride, network.mean.numel()
-    across = 2 * stride
+    stride, across = network.stride, 2 * network.stride
     shape = (length, across) if axis == 0 else (across, length)
     worst = 0
     for phase in range(stride):
         line = length // 2 // stride * stride + phase
-        images = torch.zeros(1, frames, bands, *shape, dtype=torch.float64)
-        images.select(3 + axis, line).fill_(torch.nan)
-        batch = Batch(images, torch.ones(1, frames, *shape, dtype=torch.bool))
+        batch = _marked(network, shape, axis, line)
         touched = torch.isnan(network(batch)).any(dim=1)[0].any(dim=1 - axis).nonzero().flatten()
         if len(touched):
             worst = max(worst, int((touched - line).abs().max()))
     return worst
+
+
+def _marked(network: Network, shape: tuple[int, int], axis: int, line: int) -> Batch:
+    """Zeros for every sensor of a network, one line of them NaN."""
+    each = []
+    for about in network.spec["sensors"]:
+        frames, bands = about["frames"], about["bands"]
+        images = torch.zeros(1, frames, bands, *shape, dtype=torch.float64)
+        images.select(3 + axis, line).fill_(torch.nan)
+        codes = torch.zeros(1, frames, network.spec.get("codes", 0), dtype=torch.float64)
+        valid = torch.ones(1, frames, *shape, dtype=torch.bool)
+        each.append(Batch(images, valid, codes=codes if codes.shape[2] else None))
+    return replace(each[0], others=tuple(each[1:]))

@@ -14,15 +14,21 @@ time = "folded"
 class UNetEncoder(nn.Module):
     """(B, C, H, W) -> maps fine to coarse, strides 1, 2, 4, ..."""
 
-    def __init__(self, in_channels: int, width: int, depth: int, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, width: int, depth: int, dropout: float, norm: str
+    ) -> None:
         super().__init__()
         self.channels = [width * 2**i for i in range(depth + 1)]
         self.strides = [2**i for i in range(depth + 1)]
         before = [in_channels, *self.channels[:-1]]
         self.levels = nn.ModuleList(
-            DoubleConv(a, b, dropout) for a, b in zip(before, self.channels, strict=True)
+            DoubleConv(a, b, dropout, norm=norm) for a, b in zip(before, self.channels, strict=True)
         )
         self.pool = nn.MaxPool2d(2)
+
+    def blocks(self) -> list[nn.Module]:
+        """Levels from input to output."""
+        return list(self.levels)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps of every level."""
@@ -33,6 +39,8 @@ class UNetEncoder(nn.Module):
         return maps
 
 
-def build(in_channels: int, *, width: int = 32, depth: int = 3, dropout: float = 0.1) -> nn.Module:
-    """Build with `width` channels at full resolution, doubled at each of `depth` halvings."""
-    return UNetEncoder(in_channels, width, depth, dropout)
+def build(
+    in_channels: int, *, width: int = 32, depth: int = 3, dropout: float = 0.1, norm: str = "batch"
+) -> nn.Module:
+    """Build with `width` channels at full resolution, doubled at each of `depth` halvings; `norm` batch or group."""
+    return UNetEncoder(in_channels, width, depth, dropout, norm)

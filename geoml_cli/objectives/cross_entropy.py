@@ -1,14 +1,16 @@
-"""Cross-entropy of labelled pixels, weighted by class."""
+"""Cross-entropy of what is labelled, weighted by class."""
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from geoml_cli.core.batch import Batch
+from geoml_cli.core.targets import crossed, mean_of
+
+TARGETS = ("classes", "present")
 
 
 class CrossEntropy(nn.Module):
-    """Sum of weight * -log p(class) over labelled pixels, divided by the sum of weights."""
+    """Sum of weight * -log p(truth) over the labels, divided by the sum of weights."""
 
     def __init__(self, smoothing: float) -> None:
         super().__init__()
@@ -16,11 +18,7 @@ class CrossEntropy(nn.Module):
 
     def forward(self, model: nn.Module, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """Loss of one (part of a) batch."""
-        assert batch.target is not None and batch.weight is not None
-        logits = model(batch).float()
-        target = torch.where(batch.weight > 0, batch.target, 0)
-        each = cross_entropy(logits, target, reduction="none", label_smoothing=self.smoothing)
-        return {"loss": (each * batch.weight).sum() / batch.total}
+        return {"loss": mean_of(crossed(model(batch), batch, self.smoothing), batch)}
 
 
 def build(*, smoothing: float = 0.0) -> nn.Module:

@@ -1,7 +1,7 @@
 """Parts given as files: carried in the model folder as `parts/NAME.py`, run again only when trusted."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,11 @@ def carry(specs: Sequence[str], folder: Path) -> None:
         shutil.copyfile(path, target)
 
 
-def network_spec(model: Model, trust_code: bool) -> Mapping[str, Any]:
+def network_spec(model: Model, trust_code: bool) -> dict[str, Any]:
     """What `core.network.build` needs; a part of the model's own is refused unless trusted."""
-    spec = {k: model.head[k] for k in ("encoder", "head", "frames", "outputs")}
-    for room in ("encoder", "head"):
-        name, colon, options = spec[room].partition(":")
+    spec = dict(model.head["network"])
+    for room in ("encoder", "head", "adapter"):
+        name, colon, options = (spec[room] or "").partition(":")
         if not name.endswith(".py"):
             continue
         path = member_path(model.folder, name)
@@ -57,4 +57,4 @@ def network_spec(model: Model, trust_code: bool) -> Mapping[str, Any]:
                 f"{path}: the model runs code of its own; read it, then give --trust-code"
             )
         spec[room] = f"{path}{colon}{options}"
-    return spec | {"bands": len(model.bands)}
+    return spec

@@ -1,17 +1,21 @@
 """What a model folder says besides its weights: the contract, the ground it saw, its STAC Item, its curves."""
 
 import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import shapely
 
+from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.model import mlm_item
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.geo.bounds import footprint
 from geoml_cli.geo.grid import LONLAT, Grid
 from geoml_cli.geo.splits import Split
+from geoml_cli.stages.base import checkpoint_of
 
 RIM_POINTS = 65  # a side of a scene's footprint, so that curved edges stay inside
 
@@ -68,41 +72,74 @@ def _roles(
 
 
 def contract(
-    tiles: Tiles,
-    arguments: dict[str, Any],
-    network: Any,
-    halo: int | None,
-    norms: list[tuple[list[float], list[float]]],
-    bests: list[dict[str, Any]],
-    device: dict[str, Any],
+    order: Any, fitted: Sequence[Any], halo: int | None, device: dict[str, Any], out: Path
 ) -> dict[str, Any]:
     """The content of model.json: all that predict needs to be right or to refuse."""
-    sensor = tiles.head["sensors"][0]
+    tiles, aim, given = order.tiles, order.aim, order.given
+    about = {one["name"]: one for one in tiles.head["sensors"]}
+    layers = {one["name"]: one for one in tiles.head["layers"]}
+    sensors = [about[name] for name in order.sensors]
     dates = sorted(s["datetime"] for s in tiles.head["scenes"] if s["datetime"])
+    bests = [{"member": one.feed.part.member, **_kept(one.progress)} for one in fitted]
+    classes = layers[aim.layers[0]]["classes"] if aim.kind == "classes" else []
+    if aim.kind == "present":
+        classes = [{"id": i, "name": name} for i, name in enumerate(aim.names)]
+    recorded = ("task", "encoder", "head", "adapter")
     return {
-        "task": arguments["task"],
-        "encoder": arguments["encoder"],
-        "head": arguments["head"],
-        "bands": sensor["bands"],
-        "dtype": sensor["dtype"],
-        "gsd_m": sensor["gsd_m"],
-        "classes": [c.to_dict() for c in tiles.classes],
-        "outputs": len(tiles.classes),
-        "frames": 1,
-        "members": len(norms),
-        "normalisation": [{"mean": mean, "std": std} for mean, std in norms],
+        **{key: order.recorded(key) for key in recorded},
+        "aim": {"kind": aim.kind, "per": aim.per, "names": list(aim.names), "binary": aim.binary},
+        "network": order.spec | {k: order.recorded(k) for k in recorded[1:]},
+        "base": base_of(given, out) if any(one.partial for one in fitted) else None,
+        "sensors": [
+            {key: one.get(key) for key in ("name", "bands", "dtype", "gsd_m", "frames")}
+            for one in sensors
+        ],
+        "bands": sensors[0]["bands"],
+        "dtype": sensors[0]["dtype"],
+        "gsd_m": sensors[0]["gsd_m"],
+        "codes": list(given["codes"]),
+        "classes": classes,
+        "values": [
+            {"name": name, "unit": layers[name].get("unit")}
+            for name in (aim.names if aim.kind == "values" else ())
+        ],
+        "members": len(fitted),
+        "normalisation": [
+            [
+                {"sensor": name, "mean": mean.tolist(), "std": std.tolist()}
+                for name, (mean, std) in zip(order.sensors, one.feed.norms, strict=True)
+            ]
+            for one in fitted
+        ],
         "nodata": "a pixel counts where every band is valid; others enter as the mean and come out as nodata",
         "window": tiles.size,
-        "stride": network.stride,
+        "stride": fitted[0].network.stride,
         "halo": halo,
         "blend": None if halo is not None else "partition of unity",
-        "tta": None,
+        "tta": None if given["tta"] == "none" else given["tta"],
         "split": tiles.head["split"],
         "folds": tiles.folds,
         "dates": dates[:1] + dates[-1:] or ["1900-01-01T00:00:00Z", "2100-01-01T00:00:00Z"],
         "best": bests,
         "device": device,
     }
+
+
+def _kept(progress: Any) -> dict[str, Any]:
+    """The epoch whose weights are kept, its score, and how many tiles the device took at a time."""
+    best = progress.best_epoch > 0
+    return {
+        "epoch": progress.best_epoch if best else progress.epoch,
+        "epochs": progress.epoch,
+        "watch": progress.best if best else None,
+        "micro_batch": progress.micro or None,
+    }
+
+
+def base_of(given: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """The checkpoint that the stored tensors are changes of; its place is told from the model folder."""
+    place = checkpoint_of(given["encoder_weights"])
+    return {"path": os.path.relpath(place, out), "sha256": digest_file(place)}
 
 
 def item_of_model(
@@ -123,11 +160,12 @@ def draw_curves(path: Path, rows: list[dict[str, Any]]) -> None:
     left, right = figure.subplots(1, 2)
     for member in sorted({row["member"] for row in rows}):
         mine = [row for row in rows if row["member"] == member]
-        epochs = [row["epoch"] for row in mine]
-        left.plot(epochs, [row["loss"] for row in mine], label=f"member {member}")
-        if "watch" in mine[0]:
-            right.plot(epochs, [row["watch"] for row in mine])
-    left.set(title="training loss", xlabel="epoch", yscale="log")
-    right.set(title="validation score", xlabel="epoch", ylim=(0, 1))
+        left.plot([r["epoch"] for r in mine], [r["loss"] for r in mine], label=f"member {member}")
+        scored = [row for row in mine if "watch" in row]
+        right.plot([r["epoch"] for r in scored], [r["watch"] for r in scored], marker=".")
+    left.set(title="training loss", xlabel="epoch")
+    if all(row["loss"] > 0 for row in rows):
+        left.set(yscale="log")
+    right.set(title="validation score", xlabel="epoch")
     left.legend(fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -126,16 +126,21 @@ def scenes(head: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
+MODEL = (
+    "task encoder head adapter aim sensors values codes base dtype gsd_m bands classes members window stride"
+    " halo blend tta dates normalisation device best folds"
+)
+
+
 def model(head: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A model: its contract, and how well each member did on its validation ground."""
-    keys = "task encoder head dtype gsd_m bands classes members window stride halo blend tta dates"
-    found = {
-        "kind": "model",
-        **{k: head.get(k) for k in [*keys.split(), "normalisation", "device", "best", "folds"]},
-    }
+    found = {"kind": "model", **{k: head.get(k) for k in MODEL.split()}}
     item = folder / "item.json"
     if item.is_file():
         found["parameters"] = read_json(item)["properties"].get("mlm:total_parameters")
+    scored = folder / "scores.json"
+    if scored.is_file():
+        found["test"] = {k: read_json(scored)[k] for k in ("metrics", "scored")}
     return found
 
 

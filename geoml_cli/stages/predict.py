@@ -4,7 +4,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from geoml_cli import registry
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats import items as stac
 from geoml_cli.formats.bands import Band
@@ -27,6 +26,7 @@ from geoml_cli.manners import Manners
 from geoml_cli.stages.carried import network_spec
 from geoml_cli.stages.inputs import Scene, check_local, expand, read_scenes, scene_inputs
 from geoml_cli.stages.job import Job, plan
+from geoml_cli.stages.networks import aim_of, load_networks
 from geoml_cli.stages.stack import Stack, stack_of
 from geoml_cli.stages.stream import batched, compute, read_ahead, undone
 
@@ -61,6 +61,7 @@ def run(
     named = expand(inputs)
     check_local(named)
     found = read_model(model)
+    refuse_kind(found, model)
     if found.head["halo"] is None:
         raise GeomlError(
             f"{model}: its network sees the whole image at once; maps from windows would have seams"
@@ -109,6 +110,24 @@ def run(
     job.report(paths, stac.anchor(document["features"], job.named))
 
 
+def refuse_kind(model: Model, named: str) -> None:
+    """Say what cannot be mapped yet."""
+    aim, head = aim_of(model), model.head
+    frames = max(one["frames"] for one in head["sensors"])
+    why = None
+    if (aim.kind, aim.per) != ("classes", "pixel"):
+        why = f"its answers are {aim.kind} of a {aim.per}"
+    elif frames > 1 or len(head["sensors"]) > 1:
+        why = f"it sees {frames} dates" if frames > 1 else f"it sees {len(head['sensors'])} sensors"
+    elif head["codes"]:
+        why = f"it is told {' and '.join(head['codes'])}"
+    if why:
+        raise GeomlError(
+            f"{named}: {why}; predict maps classes of pixels from one date of one sensor so far"
+            " (the model's own scores on test ground are in its scores.json)"
+        )
+
+
 def match(stack: Stack, model: Model) -> Stack:
     """Bring a stack to the model's bands, or say why it cannot be mapped."""
     where = stack.rasters[0].path
@@ -152,24 +171,18 @@ def map_all(
     job: Job,
     targets: list[Target],
     model: Model,
-    spec: Mapping[str, Any],
+    spec: dict[str, Any],
     arguments: dict[str, Any],
     device_name: str,
 ) -> list[tuple[Target, Path]]:
     """Map every target; the model is loaded once."""
     from geoml_cli.core import device as devices
-    from geoml_cli.core import network as networks
     from geoml_cli.core.infer import Mapper
 
     device = devices.pick(device_name, arguments["precision"])
     log.info("predicting on %s", device)
-    task = registry.make("tasks", model.head["task"])
-    members = []
-    for state in model.weights():
-        network = networks.build(spec)
-        network.load_state_dict(state)
-        members.append(network)
-    mapper = Mapper(members, task, device)
+    members = load_networks(model, spec)
+    mapper = Mapper(members, aim_of(model), device, model.head["tta"] or "none")
     maps = []
     for target in targets:
         path = job.part / f"{target.name}.tif"

@@ -75,12 +75,19 @@ def _model(found: Mapping[str, Any]) -> Iterator[Row]:
     total = f", {found['parameters']:,} parameters in all" if found.get("parameters") else ""
     yield "network", f"{found['encoder']} + {found['head']}, task {found['task']}{total}"
     yield "members", f"{found['members']}{', one for each fold held out' if found['folds'] else ''}"
-    yield from say_bands(found["bands"])
+    sensors = found["sensors"]
+    for one in sensors:
+        dates = f", {one['frames']} dates" if one["frames"] > 1 else ""
+        if dates or len(sensors) > 1:
+            yield "sensor", f"{one['name']}{dates}"
+        yield from say_bands(one["bands"])
     size = metres(found["gsd_m"]) if found["gsd_m"] else "no known size"
     yield "trained on", f"{found['dtype']} pixels of {size}"
     halo = "sees the whole window" if found["halo"] is None else f"halo {found['halo']} px"
     yield "windows", f"{found['window']} px, stride {found['stride']} px, {halo}"
     yield from say_classes(found)
+    for one in found["values"]:
+        yield "value", f"{one['name']}{', ' + one['unit'] if one['unit'] else ''}"
     for i, best in enumerate(found["best"]):
         score = (
             f"validation score {best['watch']:.3f}"
@@ -88,6 +95,9 @@ def _model(found: Mapping[str, Any]) -> Iterator[Row]:
             else "no validation"
         )
         yield ("" if i else "best"), f"member {best['member']}: {score} after epoch {best['epoch']}"
+    for i, (key, entry) in enumerate(found.get("test", {}).get("metrics", {}).items()):
+        side = found["test"]["scored"]["side"]
+        yield ("" if i else side), f"{key:<12} {say(entry)}"
     device = found["device"]
     precision = f"precision {device['precision']}, torch {device['torch']}"
     yield "made on", f"{device['name']} ({device['kind']}), {precision}"

@@ -1,31 +1,27 @@
-"""Fit a model on tiles: check, fit each member, measure the halo, write the model folder."""
+"""Fit a model on tiles: check, fit each member, score it on held ground, write the model folder."""
 
-import json
-import logging
-import shutil
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from geoml_cli import registry
+from geoml_cli.core.aim import Aim
+from geoml_cli.core.depth import depth_of
+from geoml_cli.core.ranks import Ranks
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.digest import digest_file
-from geoml_cli.formats.jsonfile import dumps
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.tileset import NAME as TILESET
 from geoml_cli.formats.tileset import Tiles
-from geoml_cli.formats.vectors import write_geoparquet
 from geoml_cli.manners import Manners
-from geoml_cli.stages.carried import carry, part_inputs, spelled
+from geoml_cli.stages.carried import part_inputs, spelled
+from geoml_cli.stages.codes import check_codes
 from geoml_cli.stages.job import Job, plan
-from geoml_cli.stages.model_folder import contract, draw_curves, ground_table, item_of_model
+from geoml_cli.stages.sides import parts_of
 from geoml_cli.stages.tiles import open_tiles
 
-log = logging.getLogger("geoml")
-READERS = 2  # threads that read tiles while an accelerator computes
-WEIGHTINGS = ("none", "sqrt", "balanced")
+STEPS = 1000  # of a run whose length is not said
+FEWEST, MOST = 20, 400  # epochs of such a run
+SCORES = 50  # times that it is scored on validation ground, at most
 
 
 def run(
@@ -33,280 +29,185 @@ def run(
     out: str,
     *,
     task: str = "segment",
+    layer: Sequence[str] = (),
+    sensor: Sequence[str] = (),
     encoder: str = "unet",
     head: str | None = None,
     objective: str | None = None,
-    epochs: int = 60,
+    fuse: str = "middle",
+    time: str = "stack",
+    codes: Sequence[str] = (),
+    encoder_weights: str | None = None,
+    adapter: str | None = None,
+    tune: str = "all",
+    layer_decay: float = 1.0,
+    epochs: int | None = None,
+    steps: int | None = None,
     batch: int = 8,
     micro_batch: int | None = None,
+    optimizer: str = "adamw",
     lr: float = 2e-3,
     weight_decay: float = 0.05,
-    patience: int = 20,
+    schedule: str = "cosine",
+    warmup: float = 0.1,
+    clip: float = 1.0,
+    ema: float = 0.99,
+    patience: int = 0,
+    keep: str = "best",
     class_weights: str = "sqrt",
+    sampling: str = "shuffle",
+    share: float = 1.0,
     augment: str = "dihedral",
+    tta: str = "none",
     precision: str = "auto",
+    layout: str = "auto",
+    compile: bool = False,
     device: str = "auto",
     seed: int = 0,
+    checkpoint_every_s: float = 600.0,
+    tensorboard: str | None = None,
     manners: Manners = Manners(),
 ) -> None:
     """Write a model folder; see `geoml train --help` for what each argument means."""
+    given = dict(locals())
+    if epochs and steps:
+        raise UsageMistake("give --epochs or --steps, not both")
     kind = registry.make("tasks", task)
-    head, objective = head or kind.head, objective or kind.objective
-    for room, spec in [
-        ("encoders", encoder),
-        ("heads", head),
-        *(("objectives", o) for o in objective.split("+")),
-    ]:
-        registry.parse(room, spec)
-    if class_weights not in WEIGHTINGS:
-        raise UsageMistake(f"--class-weights {class_weights}: write {', '.join(WEIGHTINGS)}")
-    if augment not in ("dihedral", "none"):
-        raise UsageMistake(f"--augment {augment}: write dihedral or none")
     found = open_tiles(tiles)
-    check_tiles(found, tiles)
-    arguments = {
-        "task": task,
-        "encoder": spelled(encoder),
-        "head": spelled(head),
-        "objective": spelled(objective),
-        "epochs": epochs,
-        "batch": batch,
-        "micro_batch": micro_batch or batch,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "patience": patience,
-        "class_weights": class_weights,
-        "augment": augment,
-        "precision": precision,
-        "seed": seed,
+    try:
+        aim = aim_of(found, kind, tuple(layer))
+    except GeomlError as error:
+        raise type(error)(f"{tiles}: {error}") from None
+    usual = kind.defaults(aim)
+    parts = {
+        "encoder": encoder,
+        "head": head or usual["head"],
+        "objective": objective or usual["objective"],
+        "adapter": adapter,
     }
-    stamp = found.folder / TILESET
-    parts = {"encoder": encoder, "head": head, "objective": objective}
-    inputs = [Input(str(stamp), "tiles", digest_file(stamp)), *part_inputs([*parts.values()])]
-    if manners.dry_run:
-        members = max(found.folds, 1)
-        plan(
-            manners,
-            [
-                f"fit {members} network(s) on {len(found.index)} tiles, at most {epochs} epochs each, to {out}"
-            ],
+    check_parts(parts, aim)
+    augments = [] if augment == "none" else augment.split("+")
+    for one in augments:
+        registry.parse("augmentations", one)
+    if depth_of(tune) is not None and adapter:
+        raise UsageMistake(
+            f"--adapter {adapter} is what is trained beside the head; leave --tune out"
         )
+    check_codes(codes)
+    sensors = chosen_sensors(found, sensor)
+    arguments = {k: v for k, v in given.items() if k not in UNRECORDED}
+    arguments |= {k: v and spelled(v) for k, v in parts.items()}
+    arguments |= {"layer": list(layer), "sensor": list(sensor), "codes": list(codes)}
+    stamp = found.folder / TILESET
+    inputs = [
+        Input(str(stamp), "tiles", digest_file(stamp)),
+        *part_inputs([one for one in (*parts.values(), *augments) if one]),
+        *base_inputs(encoder_weights),
+    ]
+    if manners.dry_run:
+        plan(manners, say_plan(found, out, parts, arguments))
+        return
+    from geoml_cli.stages.fitting import fit_all, follow
+    from geoml_cli.stages.order import Order
+
+    order = Order(found, aim, kind, usual["metric"], sensors, parts, given, arguments)
+    ranks = Ranks()
+    if not ranks.main:
+        follow(order, ranks)
         return
     with Job("train", out, "model", "model.json", arguments, inputs, manners) as job:
-        if not job.done:
-            fit_all(job, found, kind, arguments, parts, device, precision)
+        if not job.done or ranks.count > 1:
+            fit_all(job, order, ranks)
     job.report([job.stamp])
 
 
-def check_tiles(tiles: Tiles, named: str) -> None:
-    """Say what makes training on these tiles pointless."""
+# what a run is given that changes no byte of the model, or that is recorded as an input
+UNRECORDED = (
+    *("tiles", "out", "manners", "device", "encoder_weights"),
+    *("checkpoint_every_s", "tensorboard"),
+)
+
+
+def aim_of(tiles: Tiles, kind: Any, wanted: tuple[str, ...]) -> Aim:
+    """What the task learns from these tiles, or why it cannot."""
     if not tiles.head["layers"]:
-        raise GeomlError(f"{named}: no labels; cut it with `geoml tile --labels FILE`")
-    layer = tiles.head["layers"][0]
-    if layer["kind"] != "classes":
-        raise GeomlError(f"{named}: {layer['name']} holds values; this task wants classes")
-    frames, sensors = tiles.head["sensors"][0]["frames"], tiles.head["sensors"]
-    if frames > 1 or len(sensors) > 1:
-        more = f"{frames} dates" if frames > 1 else f"{len(sensors)} sensors"
-        raise GeomlError(
-            f"{named}: its tiles are of {more}; networks here take one date of one sensor so far"
-        )
-    if layer["per"] != "pixel":
-        raise GeomlError(
-            f"{named}: {layer['name']} is one label a tile; this task wants one a pixel"
-        )
-    counts = np.sum(tiles.index[f"counts_{layer['name']}"].to_list(), axis=0)
-    present = [c.name for c, n in zip(tiles.classes, counts, strict=True) if n]
-    if len(present) < 2:
-        raise GeomlError(
-            f"{named}: one class only ({', '.join(present)}); there is nothing to tell apart"
-        )
+        raise GeomlError("no labels; cut it with `geoml tile --labels FILE`")
+    aim: Aim = kind.aim(tiles.head["layers"], wanted)
+    if aim.kind == "classes" and len(aim.names) < 2:
+        raise GeomlError(f"one class only ({', '.join(aim.names)}); there is nothing to tell apart")
+    return aim
 
 
-def fit_all(
-    job: Job,
-    tiles: Tiles,
-    task: Any,
-    arguments: dict[str, Any],
-    parts: dict[str, str],
-    device_name: str,
-    precision: str,
-) -> None:
-    """Fit every member and commit the model."""
-    from geoml_cli.core import device as devices
-    from geoml_cli.core.receptive import reach
-    from geoml_cli.formats.model import GROUND, ITEM, WEIGHTS, save_weights
-    from geoml_cli.stages.feed import Feed, parts_of
-
-    device = devices.pick(device_name, precision)
-    log.info("training on %s", device)
-    live = job.part / "history.jsonl"
-    live.write_text("")
-    log.info("follow %s", live)
-    states, norms, bests, rows = [], [], [], []
-    shares = parts_of(tiles)
-    network = None
-    if tiles.split is None:
-        log.warning(
-            "the tiles have no split: nothing validates, the last epoch is kept, and no ground is left"
-            " to score on; cut them with `geoml tile --split blocks:8`"
-        )
-    for part in shares:
-        feed = Feed(tiles, part)
-        check_part(feed, tiles, part.member)
-        network, norm, progress = fit_one(
-            job, feed, task, arguments | parts, device, live, len(shares)
-        )
-        states.append(network.state_dict())
-        norms.append(norm)
-        bests.append(
-            {"member": part.member, "epoch": _epoch(progress), "watch": _finite(progress.best)}
-        )
-        rows += progress.history
-        log.info(
-            "member %d of %d: %d epochs, best validation score %s",
-            *(part.member + 1, len(shares), progress.epoch, bests[-1]["watch"]),
-        )
-    assert network is not None
-    halo = reach(network, 1)
-    save_weights(job.part / WEIGHTS, states)
-    table = ground_table(tiles, shares)
-    write_geoparquet(job.part / GROUND, table)
-    carry([*parts.values()], job.part)
-    head = contract(tiles, arguments, network, halo, norms, bests, device.describe())
-    item = item_of_model(f"geoml-{job.record['fingerprint'][:12]}", head, table, network)
-    (job.part / ITEM).write_text(dumps(item))
-    draw_curves(job.part / "curves.png", rows)
-    shutil.rmtree(job.part / "checkpoints")
-    job.commit(head)
-
-
-def check_part(feed: Any, tiles: Tiles, member: int) -> None:
-    """Every member needs labelled ground to train on, of at least two classes."""
-    if not len(feed.rows):
-        raise GeomlError(
-            f"member {member}: no labelled pixel is left to train on; a smaller --buffer or fewer folds"
-        )
-    if (feed.counts > 0).sum() < 2:
-        only = tiles.classes[int(feed.counts.argmax())].name
-        raise GeomlError(
-            f"member {member}: only {only} is left to train on; fewer folds or another --seed of tile"
-        )
-    for c, n in zip(tiles.classes, feed.counts, strict=True):
-        if not n:
-            log.warning("member %d: no training pixel of class %s", member, c.name)
-    if feed.part.val is not None and not len(feed.val_rows):
-        raise GeomlError(
-            f"member {member}: its validation ground has no labelled pixel; another --seed of tile"
-        )
-
-
-def fit_one(
-    job: Job, feed: Any, task: Any, arguments: dict[str, Any], device: Any, live: Path, members: int
-) -> tuple[Any, tuple[list[float], list[float]], Any]:
-    """Fit one member; taken up where a stopped run left it."""
-    import torch
-
-    from geoml_cli.core import network as networks
-    from geoml_cli.core.loop import Recipe, fit
-    from geoml_cli.stages.feed import class_weights as weigh
-
-    member = feed.part.member
-    recipe = Recipe(
-        epochs=arguments["epochs"],
-        batch=arguments["batch"],
-        lr=arguments["lr"],
-        weight_decay=arguments["weight_decay"],
-        patience=arguments["patience"],
-        augment=arguments["augment"],
-        seed=arguments["seed"] * 101 + member,
-    )
-    torch.manual_seed(recipe.seed)
-    network = networks.build(spec_of(feed.tiles, arguments, task))
-    mean, std = feed.norm()
-    network.mean.copy_(torch.from_numpy(mean))
-    network.std.copy_(torch.from_numpy(std))
-    weights = weigh(feed.counts, arguments["class_weights"])
-    micro = arguments["micro_batch"]
-    readers = 0 if device.torch.type == "cpu" else READERS
-    bar = _bar(job, f"member {member + 1}/{members}", recipe.epochs)
-
-    def note(row: dict[str, Any]) -> None:
-        row |= {"member": member}
-        with open(live, "a") as file:
-            file.write(json.dumps(row, sort_keys=True) + "\n")
-        bar.update(1)
-        bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "watch") if k in row})
-
-    score = scorer(feed, task, device, micro, weights) if len(feed.val_rows) else None
-    progress = fit(
-        network,
-        networks.objective(arguments["objective"]),
-        lambda epoch: feed.epoch(epoch, recipe.batch, micro, arguments["seed"], weights, readers),
-        -(-len(feed.rows) // recipe.batch),
-        score,
-        recipe,
-        device,
-        job.part / "checkpoints" / str(member),
-        note,
-        job.check,
-    )
-    bar.close()
-    return network, (mean.tolist(), std.tolist()), progress
-
-
-def spec_of(tiles: Tiles, arguments: dict[str, Any], task: Any) -> dict[str, Any]:
-    """Plain description of the network."""
-    return {
-        "encoder": arguments["encoder"],
-        "head": arguments["head"],
-        "bands": len(tiles.bands),
-        "frames": 1,
-        "outputs": task.outputs(len(tiles.classes)),
-    }
-
-
-def scorer(
-    feed: Any, task: Any, device: Any, micro: int, weights: np.ndarray
-) -> Callable[[Any], dict[str, float]]:
-    """A function that scores a network on the validation pixels."""
-    import torch
-
-    metric = registry.load("metrics", task.metric)
-    classes = len(feed.tiles.classes)
-
-    @torch.no_grad()
-    def score(model: Any) -> dict[str, float]:
-        model.eval()
-        total: dict[str, np.ndarray] = {}
-        for batch in feed.validation(micro, weights):
-            with device.autocast():
-                guess = (
-                    task.decode(task.spread(model(batch.to(device.torch)).float())).cpu().numpy()
+def check_parts(parts: dict[str, str | None], aim: Aim) -> None:
+    """Every part and its options are there, and the objective takes such labels."""
+    for room, spec in parts.items():
+        for one in (spec or "").split("+") if room == "objective" else filter(None, [spec]):
+            registry.parse(f"{room}s", one)
+            if room != "objective":
+                continue
+            takes = registry.constant("objectives", one.partition(":")[0], "TARGETS")
+            if takes and aim.kind not in takes:
+                raise UsageMistake(
+                    f"--objective {one}: is for {' and '.join(takes)}; these labels are {aim.kind}"
                 )
-            truth = batch.target.numpy()
-            found = metric.stats(truth, guess, truth < classes, classes)
-            total = {k: total[k] + v if k in total else v for k, v in found.items()}
-        scores = metric.score(total)
-        plain = {k: v for k, v in scores.items() if np.ndim(v) == 0 and np.isfinite(v)}
-        return {**{k: float(v) for k, v in plain.items()}, "watch": task.watch(scores)}
-
-    return score
+    widths = {width_of(one) for one in str(parts["objective"]).split("+")}
+    if len(widths) > 1:
+        raise UsageMistake(
+            f"--objective {parts['objective']}: these want different numbers of outputs"
+        )
 
 
-def _bar(job: Job, what: str, total: int) -> Any:
-    import sys
-
-    from tqdm import tqdm
-
-    quiet = job.manners.quiet or not sys.stderr.isatty()
-    return tqdm(total=total, desc=what, unit="epoch", disable=quiet, leave=False)
+def width_of(objective: str) -> int:
+    """Outputs that an objective wants for each class or value."""
+    return registry.constant("objectives", objective.partition(":")[0], "OUTPUTS") or 1
 
 
-def _epoch(progress: Any) -> int:
-    """The epoch whose weights are kept: the best scored, else the last."""
-    return progress.best_epoch if progress.best_epoch > 0 else progress.epoch
+def chosen_sensors(tiles: Tiles, wanted: Sequence[str]) -> list[str]:
+    """Names of the sensors that the network sees, in the order of the tile set."""
+    have = [one["name"] for one in tiles.head["sensors"]]
+    for name in wanted:
+        if name not in have:
+            raise GeomlError(f"no sensor called {name}; the tiles have {', '.join(have)}")
+    return [name for name in have if not wanted or name in wanted]
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def base_inputs(path: str | None) -> list[Input]:
+    """The checkpoint that encoders start from, as an input."""
+    if path is None:
+        return []
+    from geoml_cli.stages.base import checkpoint_of
+
+    place = checkpoint_of(path)
+    return [Input(str(place), "encoder_weights", digest_file(place))]
+
+
+def say_plan(
+    tiles: Tiles, out: str, parts: dict[str, str | None], arguments: dict[str, Any]
+) -> Iterator[str]:
+    """Lines for --dry-run."""
+    members = len(parts_of(tiles))
+    names = ", ".join(f"{k} {v}" for k, v in parts.items() if v)
+    yield f"fit {members} network(s) on {len(tiles.index)} tiles, to {out}: {names}"
+    length = (
+        f"{arguments['epochs']} epochs"
+        if arguments["epochs"]
+        else f"about {arguments['steps'] or STEPS} steps of {arguments['batch']} tiles"
+    )
+    yield f"each at most {length}; hold about {hold(tiles, arguments['batch']) / 1e6:.0f} MB of tiles"
+
+
+def hold(tiles: Tiles, batch: int) -> int:
+    """Bytes of the batches that wait at a time."""
+    values = sum(len(s["bands"]) * s["frames"] for s in tiles.head["sensors"])
+    return 3 * batch * tiles.size**2 * (4 * values + 12)
+
+
+def length_of(rows: int, arguments: dict[str, Any]) -> tuple[int, int, int]:
+    """Epochs, steps an epoch, and epochs between two scores of a run over some training tiles."""
+    an_epoch = -(-rows // arguments["batch"])
+    epochs = arguments["epochs"]
+    if epochs is None and arguments["steps"]:
+        epochs = -(-arguments["steps"] // an_epoch)
+    if epochs is None:
+        epochs = min(max(-(-STEPS // an_epoch), FEWEST), MOST)
+    return epochs, an_epoch, max(1, epochs // SCORES)

@@ -25,6 +25,7 @@ from geoml_cli.geo.grid import Grid
 from geoml_cli.stages import foreign
 from geoml_cli.stages.any_raster import looked_at
 from geoml_cli.stages.complaints import complaints, read_raster
+from geoml_cli.stages.networks import load_networks
 from geoml_cli.stages.spelled import home
 from geoml_cli.stages.whole_tiles import look_into
 
@@ -120,26 +121,17 @@ def _model(folder: Path, head: dict[str, Any]) -> Iterator[str]:
 def _weights(model: Any, path: Path) -> None:
     import torch
 
-    from geoml_cli.core import network as networks
-
     states = model.weights()
     head = model.head
-    own = any(head[room].partition(":")[0].endswith(".py") for room in ("encoder", "head"))
+    # code carried in the folder is not run to look at it
+    own = any((head[part] or "").partition(":")[0].endswith(".py") for part in PARTS)
     for i, state in enumerate(states):
         if not state or not all(
             torch.isfinite(v).all() for v in state.values() if v.is_floating_point()
         ):
             raise GeomlError(f"{path}: weights of member {i} are missing or not finite")
-        if own:  # code carried in the folder is not run to look at it
-            continue
-        spec = {k: head[k] for k in ("encoder", "head", "frames", "outputs")} | {
-            "bands": len(head["bands"])
-        }
-        try:
-            networks.build(spec).load_state_dict(state)
-        except RuntimeError as error:
-            said = str(error).splitlines()[-1].strip()
-            raise GeomlError(f"{path}: does not fit the network of member {i} ({said})") from None
+    if not own:
+        load_networks(model, head["network"])
 
 
 def _scores(path: Path, head: dict[str, Any]) -> Iterator[str]:
@@ -151,6 +143,7 @@ def _scores(path: Path, head: dict[str, Any]) -> Iterator[str]:
         yield f"{path}: {matrix.sum()} samples in the confusion matrix, {head['scored']['n']} scored"
 
 
+PARTS = ("encoder", "head", "adapter")
 INSIDE: dict[str, Callable[[Path, dict[str, Any]], Iterator[str]]] = {
     "scenes": _items,
     "predictions": _items,

@@ -77,7 +77,8 @@ class InTwo:
 def appetite(ds: TileDataset, encoder: str = "unet") -> float:
     """Tiles a second of forward and backward through the default network on this machine."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    spec = {"encoder": encoder, "head": "unet", "bands": made.BANDS, "frames": 1, "outputs": 4}
+    seen = [{"bands": made.BANDS, "frames": 1}]
+    spec = {"encoder": encoder, "head": "unet", "sensors": seen, "outputs": 4, "per": "pixel"}
     network = networks.build(spec).to(device)
     one = ds.read(range(8))
     batch = Batch(one["image"], one["valid"]).to(device)

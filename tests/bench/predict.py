@@ -44,8 +44,7 @@ def main(device: str = "auto") -> None:
                 for b in blocks(SIDE, SIDE, (lay.height, lay.width))
             ]
         valid = torch.ones(BATCH, 1, *images[0].shape[-2:], dtype=torch.bool, device=where.torch)
-        keys = ("encoder", "head", "frames", "outputs")
-        network = networks.build({k: found.head[k] for k in keys} | {"bands": made.BANDS})
+        network = networks.build(found.head["network"])
         network.load_state_dict(found.weights()[0])
         network.eval().to(where.torch)
 

@@ -1,0 +1,1 @@
+"""Changes of a batch that leave what it means as it is: parts of `--augment`."""

@@ -1,0 +1,73 @@
+"""Weights that an encoder starts from: read, brought to its key names, loaded or refused by name."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from geoml_cli import registry
+from geoml_cli.errors import GeomlError
+
+State = dict[str, torch.Tensor]
+WRAPS = ("state_dict", "model", "model_state_dict", "module")  # keys that checkpoints lie under
+SOME = 4  # names that a message lists
+
+
+def read_state(path: str) -> State:
+    """Tensors of a checkpoint: safetensors, or PyTorch's own, unpickled as tensors only."""
+    if path.endswith(".safetensors"):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise GeomlError(f"{path}: no safetensors file ({error})") from None
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # unpickling says it in many ways
+        said = str(error).splitlines()[0]
+        raise GeomlError(f"{path}: holds more than tensors, or is damaged ({said})") from None
+    while isinstance(found, dict) and (inner := next((w for w in WRAPS if w in found), None)):
+        found = found[inner]
+    if not isinstance(found, dict) or not any(torch.is_tensor(v) for v in found.values()):
+        raise GeomlError(f"{path}: holds no state dict")
+    return {k: v for k, v in found.items() if torch.is_tensor(v)}
+
+
+def load_base(encoder: nn.Module, spec: str, state: State, named: str) -> None:
+    """Load a checkpoint into an encoder; its part may know how others call the keys.
+
+    Raises `GeomlError` that lists what is missing, left over or of another shape.
+    """
+    part = registry.load("encoders", spec.partition(":")[0])
+    own = encoder.state_dict()
+    if not own.keys() <= state.keys() and hasattr(part, "rename"):
+        state = part.rename(state)
+    missing = sorted(k for k in own if k not in state and not k.endswith("num_batches_tracked"))
+    extra = sorted(k for k in state if k not in own)
+    for key, value in own.items():
+        if key in state and state[key].shape != value.shape:
+            raise GeomlError(
+                f"{named}: {key} is {tuple(state[key].shape)}, {spec} has {tuple(value.shape)};"
+                " other bands, frames or options of the encoder?"
+            )
+    if missing or extra:
+        raise GeomlError(
+            f"{named}: does not fit {spec}: {_listed('misses', missing)}{_listed('has also', extra)}"
+        )
+    encoder.load_state_dict(state, strict=False)
+
+
+def _listed(what: str, keys: list[str]) -> str:
+    more = f" and {len(keys) - SOME} more" if len(keys) > SOME else ""
+    return f" {what} {', '.join(keys[:SOME])}{more};" if keys else ""
+
+
+def encoder_state(path: str) -> State:
+    """State of an encoder in a checkpoint; of a model's weights that of its first member and sensor."""
+    state, inside = read_state(path), "0.sensors.0.encoder."
+    mine = {k.removeprefix(inside): v for k, v in state.items() if k.startswith(inside)}
+    return mine or state

@@ -1,0 +1,77 @@
+"""One sensor's part of a network: normalise, bring the dates together, encode."""
+
+import torch
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from geoml_cli.core.batch import Batch
+from geoml_cli.core.layers.temporal import Attention
+
+TIMES = ("stack", "mean", "attention")  # native encoders see to the dates themselves
+
+
+class Sensor(nn.Module):
+    """Batch of one sensor to feature maps, fine to coarse.
+
+    `time` says how dates meet: `stack` as further channels, in order; `mean` and `attention` run
+    the encoder on every date and average the maps, over valid pixels or by learnt weights.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, encoder: nn.Module, bands: int, time: str, neck: nn.Module | None) -> None:
+        super().__init__()
+        self.encoder, self.time, self.neck = encoder, time, neck
+        last = neck or encoder
+        self.channels: list[int] = list(last.channels)  # type: ignore[arg-type]
+        self.strides: list[int] = list(last.strides)  # type: ignore[arg-type]
+        self.register_buffer("mean", torch.zeros(bands))
+        self.register_buffer("std", torch.ones(bands))
+        self.attention = Attention(self.channels) if time == "attention" else None
+        self.channels_last = False  # the layout of what the encoder is given
+
+    def forward(self, batch: Batch) -> list[torch.Tensor]:
+        """Feature maps; what is not valid enters as the mean."""
+        x = (batch.images - self.mean[:, None, None]) / self.std[:, None, None]
+        x = torch.where(batch.valid[:, :, None], x, 0.0)  # (B, T, C, H, W)
+        if batch.codes is not None:
+            codes = batch.codes[..., None, None].expand(*batch.codes.shape, *x.shape[-2:])
+            x = torch.cat([x, codes.to(x.dtype)], dim=2)
+        b, t = x.shape[:2]
+        if self.time == "native":
+            return self._necked(self.encoder(x, batch))
+        if self.time == "stack":
+            return self._necked(self.encoder(self._laid(x.flatten(1, 2))))
+        maps = self._necked(self.encoder(self._laid(x.flatten(0, 1))))
+        dated = [one.unflatten(0, (b, t)) for one in maps]  # (B, T, C, h, w)
+        if self.attention is not None:
+            return self.attention(dated, batch)
+        return [_mean_of_dates(one, batch.valid) for one in dated]
+
+    def _laid(self, x: torch.Tensor) -> torch.Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+    def _necked(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        return maps if self.neck is None else self.neck(maps)
+
+
+def _mean_of_dates(maps: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Mean over dates (B, C, h, w), each weighted by the share of valid pixels (B, T, H, W) beneath."""
+    weight = resized(valid.float(), maps.shape[-2:])[:, :, None].to(maps.dtype)
+    weight = weight + 1e-3  # where no date is valid: the plain mean
+    return (maps * weight).sum(1) / weight.sum(1)
+
+
+def resized(share: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Shares (B, K, H, W) at another resolution: means of what lies beneath, or nearest if finer."""
+    if share.shape[-2:] == size:
+        return share
+    if share.shape[-2] >= size[0] and share.shape[-1] >= size[1]:
+        return adaptive_avg_pool2d(share, (size[0], size[1]))
+    return interpolate(share, size=size, mode="nearest")
+
+
+def presence(batch: Batch) -> torch.Tensor:
+    """1 for every sample (B,) that has a valid pixel, else 0."""
+    return batch.valid.flatten(1).any(1).float()

@@ -1,0 +1,149 @@
+"""Scores of a network on held ground: counts for each block of it, exact over batches and processes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from geoml_cli.core.aim import Aim
+from geoml_cli.core.scoring import Stats, bootstrap, merge
+from geoml_cli.formats.scores import number, scores_of
+from geoml_cli.geo.classes import IGNORE
+from geoml_cli.stages.feed import Feed
+
+SIDE = 8  # blocks along each side of a scene, as `geoml evaluate` lays them
+DRAWS = 1000  # of the bootstrap
+
+
+class Held:
+    """What a network says of held tiles, against their labels."""
+
+    def __init__(self, feed: Feed, metric: Any, device: Any, ranks: Any, tta: str) -> None:
+        self.feed, self.metric, self.device, self.ranks, self.tta = feed, metric, device, ranks, tta
+
+    def blocks(self, network: Any, side: str, micro: int, of: np.ndarray) -> dict[int, Stats]:
+        """Stats of every block; `of` gives the block of each tile of the index."""
+        import torch
+
+        from geoml_cli.core.tta import averaged
+
+        feed, aim = self.feed, self.feed.aim
+        every = feed.held(side)
+        rows = self.ranks.share(every)
+        found: dict[int, Stats] = {}
+        network.eval()
+        with torch.no_grad():
+            for batch in feed.held_batches(rows, side, micro):
+                moved = batch.to(self.device.torch)
+
+                def spread(one: Any) -> Any:
+                    with self.device.autocast():
+                        outputs = network(one)
+                    return aim.spread(network.physical(outputs.float()))
+
+                guess = aim.decode(averaged(spread, moved, self.tta)).cpu().numpy()
+                truth, seen = self._truth(batch)
+                where = of[list(batch.rows)]
+                for block in np.unique(where).tolist():
+                    mine = where == block
+                    stats = stats_of(self.metric, aim, truth[mine], guess[mine], seen[mine])
+                    found[block] = merge(found[block], stats) if block in found else stats
+        nothing = stats_of(self.metric, aim, *_none(aim))
+        return {
+            block: {k: self.ranks.sum(v) for k, v in found.get(block, nothing).items()}
+            for block in np.unique(of[every]).tolist()
+        }
+
+    def _truth(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Labels as they are told, and where they are."""
+        target, aim = batch.target.numpy(), self.feed.aim
+        if aim.kind == "classes":
+            return target, target != IGNORE
+        shape = (1, -1) + (1,) * (target.ndim - 2)
+        whole = target * self.feed.spread.reshape(shape) + self.feed.shift.reshape(shape)
+        return whole, np.isfinite(target)
+
+    def score(
+        self, side: str, micro: int, watch: Callable[[Any], float]
+    ) -> Callable[[Any], dict[str, float]]:
+        """A function that scores a network on a side, with the key `watch`."""
+        one = np.zeros(len(self.feed.tiles.index), int)
+
+        def score(network: Any) -> dict[str, float]:
+            blocks = self.blocks(network, side, micro, one)
+            scores = self.metric.score(blocks[0])
+            plain = {k: float(v) for k, v in scores.items() if np.ndim(v) == 0 and np.isfinite(v)}
+            value = watch(scores)
+            return {**plain, "watch": value if np.isfinite(value) else -1e30}
+
+        return score
+
+
+def _none(aim: Aim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """No sample at all, in the shapes that a metric takes."""
+    nothing = np.zeros((1, len(aim.names)), np.uint8)
+    if aim.kind == "classes":
+        return nothing[:0, 0], nothing[:0, 0], nothing[:0, 0].astype(bool)
+    return nothing[:0].astype(float), nothing[:0].astype(float), nothing[:0].astype(bool)
+
+
+def stats_of(
+    metric: Any, aim: Aim, truth: np.ndarray, guess: np.ndarray, seen: np.ndarray
+) -> Stats:
+    """Stats of some samples: ids (b, *S), or (b, K, *S) put as (n, K)."""
+    if aim.kind == "classes":
+        return metric.stats(truth, guess, seen, len(aim.names))
+    flat = [np.moveaxis(one, 1, -1).reshape(-1, len(aim.names)) for one in (truth, guess, seen)]
+    kind = float if aim.kind == "values" else np.uint8
+    truth = np.where(flat[2], flat[0], 0).astype(kind)
+    return metric.stats(truth, flat[1].astype(kind), flat[2], len(aim.names))
+
+
+def blocks_of(feed: Feed) -> np.ndarray:
+    """Block of ground of each tile (tiles,): 8 x 8 over the extent of each place's tiles; an
+    unplaced tile is one of its own."""
+    index = feed.tiles.index
+    places = feed.centres
+    out = np.arange(len(index)) + (1 << 40)
+    known = np.isfinite(places).all(axis=1)
+    if not known.any():
+        return out
+    x, y = places[known].T.astype(float)
+    cell = [
+        np.minimum((SIDE * (v - v.min()) / (np.ptp(v) or 1)).astype(int), SIDE - 1) for v in (x, y)
+    ]
+    out[known] = cell[1] * SIDE + cell[0]
+    return out
+
+
+def document(
+    aim: Aim, metric: Any, blocks: dict[int, Stats], scored: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    """scores.json of held ground: each metric with the 95 % interval of a bootstrap over blocks."""
+    stacked = {
+        k: np.stack([blocks[b][k] for b in sorted(blocks)]) for k in next(iter(blocks.values()))
+    }
+    total = {k: v.sum(axis=0) for k, v in stacked.items()}
+    scores, spans = metric.score(total), bootstrap(stacked, metric.score, DRAWS, seed)
+    scored = scored | {"blocks": len(blocks), "bootstrap": DRAWS}
+    if "confusion" in total:
+        scored["n"] = int(total["confusion"].sum())
+        return scores_of(aim.names, scores, spans, total["confusion"], scored)
+    n = np.asarray(total["n"])
+    scored["n"] = int(n.sum())
+    metrics: dict[str, Any] = {}
+    classes: dict[str, dict[str, Any]] = {name: {} for name in aim.names}
+    for key, value in scores.items():
+        low, high = spans[key]
+        if np.ndim(value) == 0:
+            metrics[key] = _entry(value, low, high, scored["n"])
+            continue
+        for i, name in enumerate(aim.names):
+            classes[name][key] = _entry(
+                value[i], low[i], high[i], int(np.broadcast_to(n, len(aim.names))[i])
+            )
+    return {"metrics": metrics, "classes": classes, "scored": scored}
+
+
+def _entry(value: Any, low: Any, high: Any, n: int) -> dict[str, Any]:
+    return {"value": number(value), "lo": number(low), "hi": number(high), "n": n}

@@ -1,0 +1,171 @@
+"""Fit one member of a model on its share of the ground."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+
+from geoml_cli import registry
+from geoml_cli.core import network as networks
+from geoml_cli.core import tune
+from geoml_cli.core.base import encoder_state
+from geoml_cli.core.device import place
+from geoml_cli.core.loop import Loop, Recipe, optimizer_of
+from geoml_cli.core.ranks import Ranks
+from geoml_cli.errors import GeomlError
+from geoml_cli.stages.base import checkpoint_of
+from geoml_cli.stages.feed import Feed, class_weights, share_of
+from geoml_cli.stages.held import Held, blocks_of
+from geoml_cli.stages.order import Fitted, Order, Place
+from geoml_cli.stages.train import length_of
+
+log = logging.getLogger("geoml")
+READERS = 2  # threads that read tiles while an accelerator computes
+
+
+def check_part(feed: Feed) -> None:
+    """Every member needs labelled ground to train on, of at least two classes."""
+    member, names = feed.part.member, feed.aim.names
+    what = f"labelled {feed.aim.per}"
+    if not len(feed.rows):
+        raise GeomlError(
+            f"member {member}: no {what} is left to train on; a smaller --buffer or fewer folds"
+        )
+    if feed.aim.kind == "classes" and (feed.counts > 0).sum() < 2:
+        only = names[int(feed.counts.argmax())]
+        raise GeomlError(
+            f"member {member}: only {only} is left to train on; fewer folds or another --seed of tile"
+        )
+    for name, n in zip(names, feed.counts, strict=True):
+        if not n:
+            log.warning("member %d: no training %s of %s", member, feed.aim.per, name)
+    if feed.part.val is not None and not len(feed.held("val")):
+        raise GeomlError(
+            f"member {member}: its validation ground has no {what}; another --seed of tile"
+        )
+
+
+def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
+    """Fit one member, taken up where a stopped run left it, and score its test ground."""
+    given, ranks, device = order.given, where.ranks, where.device
+    feed = feed_of(order, part)
+    check_part(feed)
+    epochs, an_epoch, between = length_of(len(feed.rows), given)  # type: ignore[arg-type]
+    seed = given["seed"] * 101 + part.member
+    torch.manual_seed(seed)
+    network, before = network_of(order, feed)
+    network = place(ranks.check(network), device)  # type: ignore[assignment]
+    objective = networks.objective(str(order.parts["objective"]))
+    groups = tune.groups(network, given["lr"], given["weight_decay"], given["layer_decay"])
+    recipe = Recipe(
+        epochs=epochs,
+        score_every=between,
+        seed=seed,
+        micro=given["micro_batch"] or 0,
+        save_every_s=given["checkpoint_every_s"],
+        **{k: given[k] for k in SAME},
+    )
+    folder = where.part / "checkpoints" / str(part.member)
+    loop = Loop(
+        network, objective, optimizer_of(given["optimizer"], groups), recipe, device, folder, ranks,
+        lambda rows: ", ".join(feed.tiles.index["id"].iloc[list(rows)]),
+    )  # fmt: skip
+    micro = given["micro_batch"] or given["batch"]
+    held = Held(feed, registry.load("metrics", order.metric), device, ranks, given["tta"])
+    score = held.score("val", micro, order.task.watch) if len(feed.held("val")) else None
+    bar = _bar(where, f"member {part.member + 1}/{members}", epochs)
+
+    def note(row: dict[str, Any]) -> None:
+        row |= {"member": part.member}
+        where.note(row)
+        bar.update(row["epoch"] - bar.n)
+        bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "watch") if k in row})
+
+    def batches(epoch: int, start: int) -> Any:
+        whole = feed.order(epoch, given["seed"], given["sampling"])
+        return feed.epoch(
+            _own(whole, given["batch"], ranks), share_size(given["batch"], ranks), start, readers
+        )
+
+    readers = 0 if device.torch.type == "cpu" else READERS
+    progress = loop.fit(batches, an_epoch, score, note, where.check)
+    bar.close()
+    log.info(
+        "member %d of %d: %d epochs, %s",
+        *(part.member + 1, members, progress.epoch),
+        f"best validation score {progress.best:.4f}" if score else "no validation ground",
+    )
+    if len(feed.held("test")):
+        blocks = held.blocks(network, "test", micro, blocks_of(feed))
+    else:
+        blocks = {}
+    tensors = tune.changed(network, before) if before else dict(network.state_dict())
+    return Fitted(feed, network, tensors, progress, blocks)
+
+
+# fields of the recipe that are arguments of the same name
+SAME = ("warmup", "schedule", "clip", "ema", "augment", "patience", "keep", "compile")
+
+
+def share_size(batch: int, ranks: Ranks) -> int:
+    """Tiles of an effective batch that one process takes."""
+    return -(-batch // ranks.count)
+
+
+def _own(order: np.ndarray, batch: int, ranks: Ranks) -> np.ndarray:
+    """One process's tiles of every effective batch; short ones are filled up from the start."""
+    if ranks.count == 1:
+        return order
+    size = share_size(batch, ranks)
+    own = []
+    for start in range(0, len(order), size * ranks.count):
+        whole = order[start : start + size * ranks.count]
+        own.append(np.resize(whole, max(len(whole), ranks.count))[ranks.number :: ranks.count])
+    return np.concatenate(own)
+
+
+def feed_of(order: Order, part: Any) -> Feed:
+    """The tiles of a member, the share that is asked for, and what labels weigh."""
+    given = order.given
+    feed = Feed(order.tiles, part, order.aim, order.sensors, given["codes"])
+    if given["share"] < 1 and len(feed.rows):
+        feed.rows = share_of(feed, given["share"], given["seed"])
+        feed.counts = feed.each[feed.rows].sum(axis=0)
+    if order.aim.kind == "values":
+        feed.fit_values()
+    elif order.aim.kind == "classes":
+        feed.weights = class_weights(feed.counts, given["class_weights"])
+    return feed
+
+
+def network_of(order: Order, feed: Feed) -> tuple[networks.Network, dict[str, torch.Tensor]]:
+    """The network as training finds it, and its state then where only what changes is to be stored."""
+    given = order.given
+    base = None
+    if given["encoder_weights"]:
+        base = encoder_state(str(checkpoint_of(given["encoder_weights"])))
+    network = networks.build(order.spec, base)
+    before = {}
+    if base is not None and (given["tune"] != "all" or order.parts["adapter"]):
+        kept = [f"sensors.{i}.encoder." for i in range(len(network.sensors))]
+        before = {
+            k: v.clone() for k, v in network.state_dict().items() if k.startswith(tuple(kept))
+        }
+    for sensor, (mean, std) in zip(network.sensors, feed.norms, strict=True):
+        sensor.mean.copy_(torch.from_numpy(mean))  # type: ignore[operator]
+        sensor.std.copy_(torch.from_numpy(std))  # type: ignore[operator]
+    if order.aim.kind == "values":
+        network.value_mean.copy_(torch.from_numpy(feed.shift))
+        network.value_std.copy_(torch.from_numpy(feed.spread))
+    tune.choose(network, given["tune"])
+    return network, before
+
+
+def _bar(where: Place, what: str, total: int) -> Any:
+    import sys
+
+    from tqdm import tqdm
+
+    quiet = where.quiet or not sys.stderr.isatty()
+    return tqdm(total=total, desc=what, unit="epoch", disable=quiet, leave=False)
