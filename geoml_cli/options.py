@@ -115,6 +115,22 @@ SHARED: dict[str, tuple[Any, Any]] = {  # name: (annotation, default)
 }
 
 
+FILES: dict[str, tuple[Any, Any]] = {  # seen to before a command runs, see config.py
+    "config": (
+        Annotated[
+            Optional[str],
+            typer.Option(metavar="FILE", help="Take options from a TOML file; flags win over it."),
+        ],
+        None,
+    ),
+    "print_config": (
+        Annotated[
+            bool,
+            typer.Option("--print-config", help="Print all options in effect as TOML; do nothing."),
+        ],
+        False,
+    ),
+}
 LOOK = ("json", "ndjson", "quiet", "verbose", "log_format", "debug")
 
 
@@ -127,6 +143,8 @@ def with_manners(
         from geoml_cli.log import start_log
 
         shared = {name: given.pop(name) for name in names}
+        for name in FILES:
+            given.pop(name)
         if "deadline" in shared:
             limit = shared.pop("deadline")
             shared["deadline_s"] = None if limit is None else length_of_time(limit, "--deadline")
@@ -141,8 +159,8 @@ def with_manners(
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
         )
-        for name, (annotation, default) in SHARED.items()
-        if name in names
+        for name, (annotation, default) in {**SHARED, **FILES}.items()
+        if name in names or name in FILES
     ]
     own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     run.__signature__ = inspect.Signature(own + extra)  # type: ignore[attr-defined]

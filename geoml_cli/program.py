@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -17,6 +18,7 @@ from typer._click.exceptions import (
 from typer.core import TyperCommand
 from typer.main import get_command
 
+from geoml_cli.config import as_toml, named_file, read_config
 from geoml_cli.errors import Status, UsageMistake
 from geoml_cli.surface import Given, blocks, describe, usage
 
@@ -75,6 +77,11 @@ def program(name: str) -> Verb:
     return get_command(one)  # type: ignore[return-value]
 
 
+def verbs() -> Iterable[str]:
+    """Names of all verbs."""
+    return (path.stem for path in (Path(__file__).parent / "commands").glob("[a-z]*.py"))
+
+
 def surface_of(verb: Verb) -> list[Given]:
     """All that a command offers, `--help` included."""
     with verb.make_context(verb.name, [], resilient_parsing=True) as ctx:
@@ -83,9 +90,15 @@ def surface_of(verb: Verb) -> list[Given]:
 
 def execute(name: str, words: list[str]) -> int:
     """Run one verb. Typer's own `main` is passed by: it turns a closed pipe into status 1."""
+    path, given = named_file(words), {}
     try:
         verb = program(name)
-        with verb.make_context(f"geoml {name}", words) as ctx:
+        if path is not None:
+            given = read_config(path, name, list(verbs()), surface_of(verb))
+        with verb.make_context(f"geoml {name}", words, default_map=given) as ctx:
+            if ctx.params.get("print_config"):
+                print(as_toml(surface_of(verb), ctx.params))
+                return Status.DONE
             verb.invoke(ctx)
     except typer.Exit as done:
         return done.exit_code
@@ -93,7 +106,9 @@ def execute(name: str, words: list[str]) -> int:
         print(page.format_message(), file=sys.stderr)
         return Status.USAGE
     except ClickException as error:
-        raise UsageMistake(f"{complaint(error)}; see `geoml {name} --help`") from error
+        param = getattr(error, "param", None)
+        where = f"{path}: " if param is not None and param.name in given else ""
+        raise UsageMistake(f"{where}{complaint(error)}; see `geoml {name} --help`") from error
     return Status.DONE
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from geoml_cli.options import SHARED
+from geoml_cli.options import FILES, SHARED
 
 WORDS = {"int": "N", "float": "NUMBER", "str": "TEXT"}  # for a value that has no metavar
 MOST = 6  # so many choices are spelled out in the place of a value
@@ -26,6 +26,7 @@ class Given(NamedTuple):
     required: bool
     many: bool
     shared: bool  # one of the options that every command takes
+    parameter: str = ""  # the Python parameter itself
 
     @property
     def note(self) -> str:
@@ -61,7 +62,8 @@ def describe(param: Any) -> Given:
         choices=choices,
         required=param.required,
         many=many,
-        shared=is_option and (param.name in SHARED or param.name == "help"),
+        shared=is_option and (param.name in {**SHARED, **FILES} or param.name == "help"),
+        parameter=param.name,
     )
 
 

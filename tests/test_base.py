@@ -128,7 +128,9 @@ def test_low_rank_adapters_are_all_that_is_stored(here):
     assert train("first/", "--adapter", "lora:rank=2,targets=conv") == 0
     names = [k for k in load_file("second/weights.safetensors") if k.startswith(INSIDE)]
     learnt = [k for k in names if "lora_" in k]
-    assert learnt and all("lora_" in k or "running" in k or "num_batches" in k or "base_layer" in k for k in names)
+    assert learnt and all(
+        "lora_" in k or "running" in k or "num_batches" in k or "base_layer" in k for k in names
+    )
     model = read_model("second")
     [network] = load_networks(model, model.head["network"])
     state = load_file("second/weights.safetensors")

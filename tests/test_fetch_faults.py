@@ -232,16 +232,17 @@ def killed_runs(home, kills, how):
         words = ["fetch", f"{server.url}/items.json", "-j", "2", *how, "-o"]
         server.delay_s = LAG_S
         start = [sys.executable, "-m", "geoml_cli", *words]
+        server.log.clear()
         subprocess.run([*start, "calm"], check=True, stdout=subprocess.DEVNULL)
-        spent = _seconds_of(start, "calm2", server)
-        want = bytes_of("calm")
+        asked, want = len(server.log), bytes_of("calm")
         for n in range(kills):
             server.log.clear()
             running = subprocess.Popen([*start, "out"], stdout=subprocess.DEVNULL)
-            while not server.log and running.poll() is None:
-                time.sleep(0.005)
-            # a kill in each part of the run: from the first request to some way past the end
-            time.sleep(1.1 * spent * (n + dice.random()) / kills)
+            # a kill in each part of the run, told by what it has asked for, and a moment later
+            upto = asked * (n + dice.random()) / kills
+            while len(server.log) < upto and running.poll() is None:
+                time.sleep(0.002)
+            time.sleep(LAG_S * dice.random())
             running.send_signal(signal.SIGKILL)
             running.wait()
             done = _whole_ones(Path("out" if Path("out").is_dir() else ".out.part"), want)
@@ -256,17 +257,6 @@ def killed_runs(home, kills, how):
             server.delay_s = LAG_S
             subprocess.run(["rm", "-r", "out"], check=True)
     return kept
-
-
-def _seconds_of(start, out, server):
-    """From the first request to the end."""
-    server.log.clear()
-    running = subprocess.Popen([*start, out], stdout=subprocess.DEVNULL)
-    while not server.log:
-        time.sleep(0.005)
-    began = time.monotonic()
-    assert running.wait() == 0
-    return time.monotonic() - began
 
 
 def _whole_ones(folder, want):

@@ -385,7 +385,7 @@ def spoil_weights(change) -> None:
 
 
 def nan_weight(tensors) -> None:
-    tensors["1.mean"][:] = np.nan
+    tensors["1.sensors.0.mean"][:] = np.nan
 
 
 LIES = [
@@ -398,7 +398,7 @@ LIES = [
     ("tiles", lambda: edit("tiles/tileset.json", lambda j: j.pop("sensors")), "damaged (KeyError('sensors'))"),
     ("model", lambda: spoil_weights(nan_weight), "weights of member 1 are missing or not finite"),
     ("model", lambda: spoil_weights(lambda t: [t.pop(k) for k in list(t) if k[0] == "2"]), "weights of member 2"),
-    ("model", lambda: spoil_weights(lambda t: t.pop("0.mean")), "does not fit the network of member 0"),
+    ("model", lambda: spoil_weights(lambda t: t.pop("0.sensors.0.mean")), "do not fit the network of member 0"),
     ("model", lambda: Path("model/history.jsonl").write_text("{"), "history.jsonl: damaged"),
     ("maps", lambda: shutil.copy("map.tif", "maps/scene.tif"), "its checksum is not the one in maps/items.json"),
     ("maps", lambda: edit("maps/items.json", lambda j: j["features"][0]["assets"]["map"].update({"proj:shape": [9, 9]})), "lies elsewhere than"),
@@ -550,7 +550,7 @@ def test_a_chain_goes_back_to_a_catalog(project, ask, told):
 
 
 def test_a_part_of_ones_own_is_in_the_chain(project, told):
-    head = "from geoml_cli.heads.unet import build as known\nimport torch\n\n\ndef build(channels: list, outputs: int, *, width: int = 8) -> torch.nn.Module:\n    return known(channels, outputs)\n"
+    head = "from geoml_cli.heads.unet import build as known\nimport torch\n\n\ndef build(channels: list, strides: list, outputs: int, *, width: int = 8) -> torch.nn.Module:\n    return known(channels, strides, outputs)\n"
     Path("mine.py").write_text('"""A head."""\n\n' + head)
     fit = ["--encoder", "unet:width=4,depth=1", "--head", "./mine.py:width=4", "--epochs", "1"]
     assert run(["train", "tiles", *fit, "--device", "cpu", "-o", "own"]) == 0

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 from rasterio.transform import from_origin
 
-from geoml_cli import registry
 from geoml_cli.cli import run
 from geoml_cli.core import device as devices
+from geoml_cli.core.aim import Aim
 from geoml_cli.core.infer import Mapper
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.stamp import record
@@ -664,7 +664,7 @@ class Constant(torch.nn.Module):
 
 
 def test_ground_of_no_fold_is_mapped_by_the_mean_of_all_members():
-    mapper = Mapper([Constant(0, 1), Constant(1, 1), Constant(2, 9)], registry.load("tasks", "segment").build(), devices.pick("cpu"))  # fmt: skip
+    mapper = Mapper([Constant(0, 1), Constant(1, 1), Constant(2, 9)], Aim("classes", "pixel", (), tuple(map(str, range(10)))), devices.pick("cpu"))  # fmt: skip
     folds = np.array([[[0, 1, 2, NONE]]], np.uint8)
     images, valid = np.zeros((1, 1, 2, 1, 4), np.float32), np.ones((1, 1, 1, 4), bool)
     assert mapper.classes(images, valid, 0, folds).tolist() == [[[0, 1, 2, 2]]]
@@ -673,7 +673,7 @@ def test_ground_of_no_fold_is_mapped_by_the_mean_of_all_members():
 
 def test_no_map_is_out_of_fold_where_tiles_were_dealt_at_random(tmp_path, capsys):
     plain = Scattered(512.0, (1,) * 5, 0).to_dict()
-    head = {"halo": 8, "folds": 5, "split": plain, "geoml": record("train", "model", {}, []) | {"members": {}}}  # fmt: skip
+    head = {"halo": 8, "folds": 5, "aim": {"kind": "classes", "per": "pixel", "names": ["a", "b"], "binary": False}, "sensors": [{"frames": 1}], "codes": [], "split": plain, "geoml": record("train", "model", {}, []) | {"members": {}}}  # fmt: skip
     (tmp_path / "model").mkdir()
     (tmp_path / "model/model.json").write_text(json.dumps(head))
     (tmp_path / "a.tif").touch()

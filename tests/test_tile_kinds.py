@@ -276,11 +276,3 @@ def test_across_the_antimeridian(here):
     areas = tiles.index.geometry.area
     assert len(tiles.index) == 16 and areas.sum() == pytest.approx(0.256**2, rel=1e-6)
     assert tiles.index.total_bounds[0] == -180 and tiles.index.total_bounds[2] == 180
-
-
-def test_training_refuses_in_words_what_it_cannot_take(capsys):
-    names, _ = series()
-    made.polygons(Path("labels.gpkg"), made.regions(64, 64))
-    labels = ["--labels", "labels.gpkg", "--label-column", "class", "--size", 32, "--split", "none"]
-    tile(*names, "--frames", "all", *labels, "-o", "t")
-    assert run(["train", "t", "-o", "m"]) == 1 and "4 dates" in capsys.readouterr().err

@@ -83,9 +83,13 @@ class Network(nn.Module):
                 return _pooled(head(maps), seen).flatten(1)
             return head([*maps[:-1], _pooled(maps[-1], seen)]).flatten(1)
         out = head(maps)
-        if out.shape[-2:] != size:
-            out = interpolate(out, size=size, mode="bilinear", align_corners=False)
-        return out
+        if out.shape[-2:] == size:
+            return out
+        # a map of stride s covers ceil(H / s) * s pixels: resized to fewer it would be shifted
+        step = int(self.sensors[0].strides[0])  # type: ignore[index]
+        whole = [-(-n // step) * step for n in size]
+        out = interpolate(out, size=whole, mode="bilinear", align_corners=False)
+        return out[..., : size[0], : size[1]]
 
     def physical(self, outputs: torch.Tensor) -> torch.Tensor:
         """Outputs in the units of the labels: means, then variances where there are such."""

@@ -14,9 +14,7 @@ time = "folded"
 class UNetEncoder(nn.Module):
     """(B, C, H, W) -> maps fine to coarse, strides 1, 2, 4, ..."""
 
-    def __init__(
-        self, in_channels: int, width: int, depth: int, dropout: float, norm: str
-    ) -> None:
+    def __init__(self, in_channels: int, width: int, depth: int, dropout: float, norm: str) -> None:
         super().__init__()
         self.channels = [width * 2**i for i in range(depth + 1)]
         self.strides = [2**i for i in range(depth + 1)]
@@ -24,7 +22,7 @@ class UNetEncoder(nn.Module):
         self.levels = nn.ModuleList(
             DoubleConv(a, b, dropout, norm=norm) for a, b in zip(before, self.channels, strict=True)
         )
-        self.pool = nn.MaxPool2d(2)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)  # any size, down to one pixel
 
     def blocks(self) -> list[nn.Module]:
         """Levels from input to output."""

@@ -99,7 +99,7 @@ def sets(folder: Path, seeds: int, only: set[str]) -> list[str]:
 
 def efficiency(folder: Path, seeds: int, only: set[str]) -> list[str]:
     """Shares of the labelled tiles, on two sets."""
-    names = [name for name in ("maipo", "flood-s2") if not only or name in only]
+    names = [name for name in ("maipo", "sits") if not only or name in only]
     made = {name: tiles_of(name, folder) for name in names}
 
     def model(name: str, share: float, seed: int) -> Path:

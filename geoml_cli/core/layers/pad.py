@@ -1,0 +1,23 @@
+"""Images made to fit what an encoder divides them by."""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import pad
+
+
+def fitted(x: torch.Tensor, multiple: int) -> torch.Tensor:
+    """An image (B, C, H, W) with its lower and right rim repeated up to whole multiples of `multiple` px."""
+    h, w = x.shape[-2:]
+    more = (0, -w % multiple, 0, -h % multiple)
+    return pad(x, more, mode="replicate") if any(more) else x
+
+
+def cropped(
+    maps: Sequence[torch.Tensor], size: Sequence[int], strides: Sequence[int]
+) -> list[torch.Tensor]:
+    """Maps of a padded image without what lies wholly outside: ceil(H / stride) x ceil(W / stride)."""
+    return [
+        one[..., : -(-size[0] // s), : -(-size[1] // s)]
+        for one, s in zip(maps, strides, strict=True)
+    ]

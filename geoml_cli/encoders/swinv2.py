@@ -1,0 +1,44 @@
+"""Swin transformer, version 2: scaled cosine attention, positions of any window size.
+
+Source: Liu et al. 2022 (CVPR), with transformers.
+"""
+
+from torch import nn
+
+from geoml_cli.core.layers.sizes import missing, numbers, size_called
+from geoml_cli.core.layers.swin import SIZES, SwinMaps
+
+time = "folded"
+
+
+def build(
+    in_channels: int,
+    *,
+    size: str = "tiny",
+    width: int | None = None,
+    depths: str | None = None,
+    heads: str | None = None,
+    patch: int = 4,
+    window: int = 8,
+    drop_path: float = 0.1,
+) -> nn.Module:
+    """Build `size` tiny, small, base or large, or of the `width`, `depths` and `heads` given (2-2-6-2)."""
+    try:
+        from transformers import Swinv2Config, Swinv2Model
+    except ImportError:
+        raise missing("swinv2") from None
+    usual = size_called(size, SIZES)
+    wide = width or usual[0]
+    deep = numbers(depths, "depths") if depths else usual[1]
+    config = Swinv2Config(
+        num_channels=in_channels,
+        embed_dim=wide,
+        depths=list(deep),
+        num_heads=list(numbers(heads, "heads") if heads else usual[2]),
+        patch_size=patch,
+        window_size=window,
+        drop_path_rate=drop_path,
+        # windows shrink to the map of an image of this size: none does
+        image_size=window * patch * 2 ** len(deep),
+    )
+    return SwinMaps(Swinv2Model(config, add_pooling_layer=False), wide, len(deep), patch)
