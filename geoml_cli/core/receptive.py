@@ -6,6 +6,7 @@ no convolution works on tiles that would spread it.
 """
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -13,11 +14,13 @@ import torch
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.network import Network
 
+FEW = 8  # phases that are all tried
 
-def reach(network: Network, limit: int = 1024) -> int | None:
+
+def reach(network: Network, limit: int = 512) -> int | None:
     """Halo in pixels: how far an input reaches to outputs, the worst of all phases; None if everywhere.
 
-    An output at row r depends on input rows r - halo .. r + halo only. Networks whose outputs are
+    Exact for strides up to 8, beyond at most stride - 1 too large. An output at row r depends on input rows r - halo .. r + halo only. Networks whose outputs are
     a tile's, and encoders that say `equivariant = False` (attention within windows that lie on a
     lattice of their own), have none.
     """
@@ -25,23 +28,28 @@ def reach(network: Network, limit: int = 1024) -> int | None:
         getattr(one.encoder, "equivariant", True) for one in network.sensors
     ):
         return None
-    probe = copy.deepcopy(network).double().cpu().eval()
-    length = max(16 * probe.stride, 64)
-    while length <= 4 * limit:
-        found = max(_along(probe, length, axis) for axis in (0, 1))
-        if found < length // 2 - probe.stride:
-            return found
-        length *= 2
-    return None
+    probe, stride = copy.deepcopy(network).double().cpu().eval(), network.stride
+    longest = max(4 * limit // stride, 8) * stride
+    # one line decides first: there are networks that see everything, and they are slow
+    found = max(_along(probe, longest, axis, (0,)) for axis in (0, 1))
+    if found >= longest // 2 - 2 * stride:
+        return None
+    length = 2 * (found // stride + 4) * stride
+    if stride <= FEW:
+        return max(_along(probe, length, axis, range(stride)) for axis in (0, 1))
+    # what a line touches moves on with the line: between the first and the last phase of a stride
+    # it reaches at most stride - 1 further than these two
+    ends = (0, stride - 1)
+    return max(_along(probe, length, axis, ends) for axis in (0, 1)) + stride - 1
 
 
 @torch.no_grad()
-def _along(network: Network, length: int, axis: int) -> int:
-    """Largest distance between a NaN input line and a NaN output line, over all phases of the stride."""
-    stride, across = network.stride, 2 * network.stride
+def _along(network: Network, length: int, axis: int, phases: Iterable[int]) -> int:
+    """Largest distance between a NaN input line and a NaN output line, over some phases of the stride."""
+    stride = across = network.stride
     shape = (length, across) if axis == 0 else (across, length)
     worst = 0
-    for phase in range(stride):
+    for phase in phases:
         line = length // 2 // stride * stride + phase
         batch = _marked(network, shape, axis, line)
         touched = torch.isnan(network(batch)).any(dim=1)[0].any(dim=1 - axis).nonzero().flatten()

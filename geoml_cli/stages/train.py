@@ -159,7 +159,8 @@ def check_parts(parts: dict[str, str | None], aim: Aim) -> None:
 
 def width_of(objective: str) -> int:
     """Outputs that an objective wants for each class or value."""
-    return registry.constant("objectives", objective.partition(":")[0], "OUTPUTS") or 1
+    first = objective.split("+")[0]  # of several all want as many
+    return registry.constant("objectives", first.partition(":")[0], "OUTPUTS") or 1
 
 
 def chosen_sensors(tiles: Tiles, wanted: Sequence[str]) -> list[str]:
