@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 SERVERS := .venv-servers
 PATHS := geoml_cli tests examples
 
-.PHONY: demo test test-servers slow check bench docs clean
+.PHONY: demo test test-servers slow check bench tables docs clean
 demo: $(READY)
 	@$(MAKE) --no-print-directory -C examples/landcover
 
@@ -35,6 +35,10 @@ check: $(VENV)/.ready-dev
 
 bench: $(READY)
 	OMP_WAIT_POLICY=PASSIVE PYTHONPATH=tests $(BIN)/python -m bench $(NAMES)
+
+# tables of BENCHMARKS.md from real sets, which are not part of the project (GEOML_DATA names their folder): hours
+tables: $(READY)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONPATH=tests $(BIN)/python -m bench.table $(abspath ../tables)
 
 docs: $(READY)
 	$(BIN)/python -m geoml_cli.docs

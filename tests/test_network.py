@@ -83,6 +83,16 @@ def test_receptive_field_is_what_a_perturbation_reaches(depth):
     assert halo - 4 <= worst <= halo
 
 
+def test_of_deep_networks_the_receptive_field_is_at_most_a_stride_too_large(monkeypatch):
+    from geoml_cli.core import receptive
+
+    network = networks.build(spec("unet:width=2,depth=4", bands=1, outputs=1))
+    quick = reach(network)
+    monkeypatch.setattr(receptive, "FEW", 99)
+    exact = reach(network)
+    assert exact <= quick <= exact + network.stride - 1
+
+
 def test_a_network_that_sees_everything_has_no_receptive_field(tmp_path):
     (tmp_path / "all_seeing.py").write_text(
         '"""Mean of the whole image added."""\nfrom torch import nn\n\n'

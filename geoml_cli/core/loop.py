@@ -69,6 +69,7 @@ class Loop:
         run: Any = torch.compile(model) if recipe.compile else model
         self.run, self.stepper = self.ranks.wrap(run, optimizer)
         self.augment = chain(recipe.augment)
+        self._on_disk = (-1, -1)  # step and epoch of the last checkpoint
         self._late: list[tuple[torch.Tensor, tuple[int, ...]]] = []
 
     def fit(
@@ -232,8 +233,10 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint, in the one process that writes."""
         self._look()
-        if self.ranks.main:
+        stands = (self.progress.step, self.progress.epoch)
+        if self.ranks.main and stands != self._on_disk:
             self.state.save(self.saved, self.progress)
+            self._on_disk = stands
 
 
 def current_rate(optimizer: torch.optim.Optimizer) -> float:

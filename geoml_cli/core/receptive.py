@@ -20,9 +20,9 @@ FEW = 8  # phases that are all tried
 def reach(network: Network, limit: int = 512) -> int | None:
     """Halo in pixels: how far an input reaches to outputs, the worst of all phases; None if everywhere.
 
-    Exact for strides up to 8, beyond at most stride - 1 too large. An output at row r depends on input rows r - halo .. r + halo only. Networks whose outputs are
-    a tile's, and encoders that say `equivariant = False` (attention within windows that lie on a
-    lattice of their own), have none.
+    An output at row r depends on input rows r - halo .. r + halo only. Exact for strides up to 8,
+    beyond at most stride - 1 too large. Networks whose outputs are a tile's, and encoders that say
+    `equivariant = False` (attention within windows that lie on a lattice of their own), have none.
     """
     if network.per == "tile" or not all(
         getattr(one.encoder, "equivariant", True) for one in network.sensors

@@ -21,7 +21,7 @@ from geoml_cli.formats.tileset import read_tileset
 from geoml_cli.stages.feed import Feed, Part
 
 NETWORKS = ("unet:width=16,depth=3", "vit:size=base,patch=16")
-BATCH = 8
+BATCH, EPOCHS = 8, 3
 
 
 def spec(encoder: str) -> dict[str, object]:
@@ -74,7 +74,7 @@ def _one(feed: Feed, where: object, encoder: str) -> str:
         with tempfile.TemporaryDirectory() as saved:
             loop = Loop(
                 model, networks.objective("cross-entropy"), optimizer_of("adamw", groups(model, 1e-3, 0.05)),
-                Recipe(epochs=1, augment="dihedral", clip=1.0), where, Path(saved),
+                Recipe(epochs=EPOCHS, augment="dihedral", clip=1.0), where, Path(saved),
             )  # fmt: skip
             loop.fit(
                 lambda epoch, start: feed.epoch(order, BATCH, start, readers), steps, None,
@@ -85,7 +85,7 @@ def _one(feed: Feed, where: object, encoder: str) -> str:
     def theirs() -> None:
         model = network().train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        for batch in batches:
+        for batch in batches * EPOCHS:
             with where.autocast():
                 outputs = model(batch)
             cross_entropy(outputs.float(), batch.target).backward()
