@@ -265,6 +265,33 @@ def test_features_of_swin_equal_the_authors_from_their_names():
         assert torch.allclose(m, one["outputs"][f"f{i}"], rtol=1e-4, atol=1e-5), i
 
 
+def test_biomass_of_the_whole_network_equals_the_authors():
+    """Encoder, decoder and head from one state of the authors' names."""
+    path = PARITY / "prithvi_swin_agb.pt"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    one = torch.load(path, weights_only=True)
+    c = one["config"]
+    deep, wide = ("-".join(map(str, c[key])) for key in ("depths", "num_heads"))
+    encoder = f"swin:width={c['embed_dim']},depths={deep},heads={wide},window={c['window_size']}"
+    head = f"regression:width={c['decoder_channels']},positive=true"
+    plain = {"sensors": [{"bands": c["in_chans"], "frames": 1}], "outputs": 1, "per": "pixel"}
+    network = build(plain | {"encoder": encoder, "head": head}).eval()
+    for room, part in (("encoders", network.sensors[0].encoder), ("heads", network.head)):
+        name = (encoder if room == "encoders" else head).partition(":")[0]
+        part.load_state_dict(registry.load(room, name).rename(one["state_dict"]))
+    x, target = one["inputs"]["x"], one["inputs"]["target"][:, None]
+    weight = (target != -1).float()
+    batch = Batch(
+        x[:, None], torch.ones(len(x), 1, *x.shape[2:], dtype=torch.bool), target=target, weight=weight,
+        total=float(weight.sum()),
+    )  # fmt: skip
+    with torch.no_grad():
+        assert torch.allclose(network(batch), one["outputs"]["agb"], rtol=1e-4, atol=1e-5)
+        loss = registry.make("objectives", "rmse")(network, batch, 0)["loss"]
+    assert torch.allclose(loss, one["outputs"]["rmse_ignore"], rtol=1e-4)
+
+
 def test_dates_without_data_are_told_to_the_series():
     encoder = made("tempcnn:width=4,dense=8")
     x, valid = torch.zeros(1, 2, 3, 4, 4), torch.ones(1, 2, 4, 4, dtype=torch.bool)

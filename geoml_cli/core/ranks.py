@@ -46,7 +46,7 @@ class Ranks:
         cuda = device.torch.type == "cuda"
         here = int(os.environ.get("LOCAL_WORLD_SIZE", self.count))
         # what it says while it starts is not of this program
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         strategy = DDPStrategy(process_group_backend="nccl" if cuda else "gloo")
         self._fabric = Fabric(
             accelerator="cuda" if cuda else "cpu",
@@ -98,6 +98,14 @@ class Ranks:
     def tell(self, what: Any) -> Any:
         """What the main process says, in all of them."""
         return what if self._fabric is None else self._fabric.broadcast(what)
+
+    def leave(self) -> None:
+        """Part from the other processes: those that end while still joined may be aborted."""
+        if self._fabric is not None:
+            import torch
+
+            torch.distributed.destroy_process_group()
+            self._fabric = None
 
     def check(self, network: nn.Module) -> nn.Module:
         """Make batch norms count over all processes; where they cannot, say so."""

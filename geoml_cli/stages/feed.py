@@ -38,6 +38,7 @@ class Feed:
         names = sensors or [one["name"] for one in tiles.head["sensors"]]
         self.images = [Images(tiles, name) for name in names]
         self.labels = [Labels(tiles, name) for name in aim.layers]
+        self._held: dict[str, np.ndarray] = {}
         self.each = self._count()  # (tiles, K)
         self.counts = self.each.sum(axis=0)
         self.rows = np.flatnonzero(self.each.any(axis=1))
@@ -52,7 +53,9 @@ class Feed:
         """Tiles with a label on validation or test ground; none where there is no such side."""
         if side not in ("val", "test") or self.sides.fold_of(side) is None:
             return self.rows[:0]
-        return self.sides.labelled(side, [one.head for one in self.labels])
+        if side not in self._held:
+            self._held[side] = self.sides.labelled(side, [one.head for one in self.labels])
+        return self._held[side]
 
     def _count(self) -> np.ndarray:
         """Training labels of each name in each tile; from the index where the whole tile trains."""

@@ -52,6 +52,7 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
     feed = feed_of(order, part)
     check_part(feed)
     epochs, an_epoch, between = length_of(len(feed.rows), given)  # type: ignore[arg-type]
+    share_size(given["batch"], ranks)
     seed = given["seed"] * 101 + part.member
     torch.manual_seed(seed)
     network, before = network_of(order, feed)
@@ -110,7 +111,11 @@ SAME = ("warmup", "schedule", "clip", "ema", "augment", "patience", "keep", "com
 
 def share_size(batch: int, ranks: Ranks) -> int:
     """Tiles of an effective batch that one process takes."""
-    return -(-batch // ranks.count)
+    if batch % ranks.count:
+        raise GeomlError(
+            f"--batch {batch} cannot be shared out evenly over {ranks.count} processes; take a multiple"
+        )
+    return batch // ranks.count
 
 
 def _own(order: np.ndarray, batch: int, ranks: Ranks) -> np.ndarray:
@@ -134,6 +139,8 @@ def feed_of(order: Order, part: Any) -> Feed:
         feed.counts = feed.each[feed.rows].sum(axis=0)
     if order.aim.kind == "values":
         feed.fit_values()
+        if registry.parse("heads", str(order.parts["head"]))[1].get("positive"):
+            feed.shift[:] = 0  # such a head's outputs begin at 0, as its values do
     elif order.aim.kind == "classes":
         feed.weights = class_weights(feed.counts, given["class_weights"])
     return feed

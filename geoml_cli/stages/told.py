@@ -85,6 +85,8 @@ def _model(found: Mapping[str, Any]) -> Iterator[Row]:
     yield "trained on", f"{found['dtype']} pixels of {size}"
     halo = "sees the whole window" if found["halo"] is None else f"halo {found['halo']} px"
     yield "windows", f"{found['window']} px, stride {found['stride']} px, {halo}"
+    if found["tta"]:
+        yield "answers", f"mean over turned images ({found['tta']})"
     yield from say_classes(found)
     for one in found["values"]:
         yield "value", f"{one['name']}{', ' + one['unit'] if one['unit'] else ''}"

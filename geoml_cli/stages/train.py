@@ -112,12 +112,15 @@ def run(
 
     order = Order(found, aim, kind, usual["metric"], sensors, parts, given, arguments)
     ranks = Ranks()
-    if not ranks.main:
-        follow(order, ranks)
-        return
-    with Job("train", out, "model", "model.json", arguments, inputs, manners) as job:
-        if not job.done or ranks.count > 1:
-            fit_all(job, order, ranks)
+    try:
+        if not ranks.main:
+            follow(order, ranks)
+            return
+        with Job("train", out, "model", "model.json", arguments, inputs, manners) as job:
+            if not job.done or ranks.count > 1:
+                fit_all(job, order, ranks)
+    finally:
+        ranks.leave()
     job.report([job.stamp])
 
 
