@@ -6,8 +6,8 @@ Source: Liu et al. 2021 (ICCV), with transformers.
 import torch
 from torch import nn
 
-from geoml_cli.core.layers.sizes import missing, numbers, size_called
-from geoml_cli.core.layers.swin import SIZES, SwinMaps
+from geoml_cli.core.layers.sizes import missing
+from geoml_cli.core.layers.swin import SwinMaps, shape_of
 
 time = "folded"
 MERGED = (0, 2, 1, 3)  # neighbours of a merged patch: rows first here, columns first in mmseg's
@@ -29,14 +29,12 @@ def build(
         from transformers import SwinConfig, SwinModel
     except ImportError:
         raise missing("swin") from None
-    usual = size_called(size, SIZES)
-    wide = width or usual[0]
-    deep = numbers(depths, "depths") if depths else usual[1]
+    wide, deep, many = shape_of(size, width, depths, heads)
     config = SwinConfig(
         num_channels=in_channels,
         embed_dim=wide,
-        depths=list(deep),
-        num_heads=list(numbers(heads, "heads") if heads else usual[2]),
+        depths=deep,
+        num_heads=many,
         patch_size=patch,
         window_size=window,
         drop_path_rate=drop_path,

@@ -5,8 +5,8 @@ Source: Liu et al. 2022 (CVPR), with transformers.
 
 from torch import nn
 
-from geoml_cli.core.layers.sizes import missing, numbers, size_called
-from geoml_cli.core.layers.swin import SIZES, SwinMaps
+from geoml_cli.core.layers.sizes import missing
+from geoml_cli.core.layers.swin import SwinMaps, shape_of
 
 time = "folded"
 
@@ -27,14 +27,12 @@ def build(
         from transformers import Swinv2Config, Swinv2Model
     except ImportError:
         raise missing("swinv2") from None
-    usual = size_called(size, SIZES)
-    wide = width or usual[0]
-    deep = numbers(depths, "depths") if depths else usual[1]
+    wide, deep, many = shape_of(size, width, depths, heads)
     config = Swinv2Config(
         num_channels=in_channels,
         embed_dim=wide,
-        depths=list(deep),
-        num_heads=list(numbers(heads, "heads") if heads else usual[2]),
+        depths=deep,
+        num_heads=many,
         patch_size=patch,
         window_size=window,
         drop_path_rate=drop_path,

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from geoml_cli.core.layers.pad import cropped, fitted
+from geoml_cli.core.layers.sizes import numbers, size_called
 
 
 class SwinMaps(nn.Module):
@@ -51,6 +52,18 @@ class SwinMaps(nn.Module):
         if hasattr(block, "set_shift_and_window_size"):  # version 1 would shrink small windows
             return block(tokens, size, always_partition=True)[0]
         return block(tokens, size)[0]
+
+
+def shape_of(
+    size: str, width: int | None, depths: str | None, heads: str | None
+) -> tuple[int, list[int], list[int]]:
+    """Width, depths and heads: of a size by its name, or what is given instead (2-2-6-2)."""
+    usual = size_called(size, SIZES)
+    return (
+        width or usual[0],
+        list(numbers(depths, "depths") if depths else usual[1]),
+        list(numbers(heads, "heads") if heads else usual[2]),
+    )
 
 
 SIZES: dict[str, tuple[int, Sequence[int], Sequence[int]]] = {  # width, depths, heads
