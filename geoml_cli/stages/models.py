@@ -1,0 +1,51 @@
+"""Any trained thing that `--model` names, opened: a folder of `geoml train`, or an ONNX file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from geoml_cli.formats.digest import digest_file
+from geoml_cli.formats.model import GROUND, NAME, Model, read_model
+from geoml_cli.formats.stamp import Input
+from geoml_cli.stages.carried import network_spec
+from geoml_cli.stages.networks import load_networks
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that can be asked: its contract now, its networks when they are loaded.
+
+    `model.head` holds the keys of `model.json`; `gsd_m` and `dtype` may be None where nothing is
+    known of them. `load` gives the members (modules: Batch -> outputs (B, K, H, W), or (B, K)).
+    `ground` is the file of the ground that it trained on, if that is known.
+    """
+
+    name: str  # as the user wrote it
+    model: Model
+    inputs: Sequence[Input]
+    load: Callable[[], list[Any]]
+    ground: Path | None = None
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The contract."""
+        return self.model.head
+
+
+def open_model(name: str, trust_code: bool = False) -> Opened:
+    """Open a model by the name that a user gives it; nothing slow is loaded yet."""
+    if name.startswith("pkg:") or name.lower().endswith(".onnx"):
+        from geoml_cli.stages.onnx import open_onnx
+
+        return open_onnx(name)
+    found = read_model(name)
+    stamp = found.folder / NAME
+    return Opened(
+        name,
+        found,
+        [Input(str(stamp), "model", digest_file(stamp))],
+        partial(load_networks, found, network_spec(found, trust_code)),
+        found.folder / GROUND,
+    )
