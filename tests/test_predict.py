@@ -18,9 +18,8 @@ from geoml_cli.cli import run
 from geoml_cli.core import network as networks
 from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
-from geoml_cli.core.infer import mirror, tiling
+from geoml_cli.core.lattice import finite, mirror
 from geoml_cli.formats.model import read_model
-from geoml_cli.geo.grid import Window
 
 
 @pytest.fixture(scope="module")
@@ -279,9 +278,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(here, signum):
     assert run(["predict", "big.tif", *words, "-o", "whole/"]) == 0
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     code = (  # slow enough to be caught half way
-        "import sys, time, geoml_cli.cli as cli, geoml_cli.stages.predict as stage\n"
-        "write = stage.Journal.write\n"
-        "stage.Journal.write = lambda *a: (time.sleep(0.005), write(*a))\n"
+        "import sys, time, geoml_cli.cli as cli, geoml_cli.stages.stream as stage\n"
+        "write = stage.Making.write\n"
+        "stage.Making.write = lambda *a: (time.sleep(0.005), write(*a))\n"
         "stage.SYNC_S = 0.05\n"
         "cli.main(sys.argv[1:])"
     )
@@ -328,7 +327,7 @@ def test_up_to_date_and_stale(here):
     "scene, words",
     [
         ({"names": ("red", "swir")}, ["no band nir", "red, swir"]),
-        ({"res": 30}, ["30", "10", "resample"]),
+        ({"res": 50}, ["50", "10", "finer"]),
         ({"crs": None}, ["no CRS"]),
     ],
 )
@@ -371,6 +370,7 @@ def test_mirror_is_numpys_reflect(length):
 
 
 def test_windows_start_on_the_lattice():
-    lay = tiling((1000, 77), 100, 13, 8)
-    assert (lay.height, lay.width, lay.halo) == (104, 80, 16)
-    assert lay.around(Window(208, 0, 104, 80)) == (192, -16, 136, 112)
+    axis = finite(1000, 1, 13, 8, 100)
+    assert axis.firsts[:3] == (-16, 88, 192) and axis.size == 104 + 2 * 16
+    assert axis.edges[:3] == (0, 104, 208) and axis.edges[-1] == 1000
+    assert finite(77, 1, 13, 8, 100).size == 80 + 2 * 16

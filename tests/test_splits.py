@@ -19,8 +19,10 @@ from rasterio.transform import from_origin
 
 from geoml_cli.cli import run
 from geoml_cli.core import device as devices
+from geoml_cli.core import lattice
 from geoml_cli.core.aim import Aim
-from geoml_cli.core.infer import Mapper
+from geoml_cli.core.batch import Batch
+from geoml_cli.core.infer import Answers, Mapper
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.stamp import record
 from geoml_cli.geo.apart import distances, leakage
@@ -657,6 +659,9 @@ class Constant(torch.nn.Module):
         super().__init__()
         self.number, self.height = number, height
 
+    def physical(self, outputs):
+        return outputs
+
     def forward(self, batch):
         out = torch.zeros(len(batch.images), 3, *batch.images.shape[-2:])
         out[:, self.number] = self.height
@@ -664,16 +669,23 @@ class Constant(torch.nn.Module):
 
 
 def test_ground_of_no_fold_is_mapped_by_the_mean_of_all_members():
-    mapper = Mapper([Constant(0, 1), Constant(1, 1), Constant(2, 9)], Aim("classes", "pixel", (), tuple(map(str, range(10)))), devices.pick("cpu"))  # fmt: skip
-    folds = np.array([[[0, 1, 2, NONE]]], np.uint8)
-    images, valid = np.zeros((1, 1, 2, 1, 4), np.float32), np.ones((1, 1, 1, 4), bool)
-    assert mapper.classes(images, valid, 0, folds).tolist() == [[[0, 1, 2, 2]]]
-    assert mapper.classes(images, valid, 0).tolist() == [[[2, 2, 2, 2]]]
+    answers = Answers(Aim("classes", "pixel", (), ("a", "b", "c")))
+    members = [Constant(0, 1), Constant(1, 1), Constant(2, 9)]
+    mapper = Mapper(members, answers, devices.pick("cpu"), "none")
+    batch = Batch(torch.zeros(1, 1, 2, 1, 4), torch.ones(1, 1, 1, 4, dtype=torch.bool))
+    laid = lattice.lay((1, 4), 1, halo=0, stride=1, blend=None)
+
+    def ids(folds):
+        [said] = mapper.ask(batch, [(0, 0)], laid, folds)
+        return answers.of(said[None])["map"].tolist()
+
+    assert ids([np.array([[0, 1, 2, NONE]], np.uint8)]) == [[[[0, 1, 2, 2]]]]
+    assert ids(None) == [[[[2, 2, 2, 2]]]]
 
 
 def test_no_map_is_out_of_fold_where_tiles_were_dealt_at_random(tmp_path, capsys):
     plain = Scattered(512.0, (1,) * 5, 0).to_dict()
-    head = {"halo": 8, "folds": 5, "aim": {"kind": "classes", "per": "pixel", "names": ["a", "b"], "binary": False}, "sensors": [{"frames": 1}], "codes": [], "split": plain, "geoml": record("train", "model", {}, []) | {"members": {}}}  # fmt: skip
+    head = {"halo": 8, "folds": 5, "aim": {"kind": "classes", "per": "pixel", "names": ["a", "b"], "binary": False}, "sensors": [{"frames": 1}], "codes": [], "network": {"encoder": "pixel", "head": "linear", "adapter": None}, "split": plain, "geoml": record("train", "model", {}, []) | {"members": {}}}  # fmt: skip
     (tmp_path / "model").mkdir()
     (tmp_path / "model/model.json").write_text(json.dumps(head))
     (tmp_path / "a.tif").touch()

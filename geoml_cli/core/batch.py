@@ -13,8 +13,8 @@ class Batch:
     images (B, T, C, H, W) float32, physical values; valid (B, T, H, W) bool;
     lonlat (B, 2) degrees, NaN where unknown; day (B, T) days since 1970-01-01, NaN where unknown;
     wavelength_nm (C,) NaN where unknown; gsd_m metres; std (C,) standard deviation of each band
-    over the ground that trains; codes (B, T, K) numbers that say where and when, given to the network
-    as channels; others: the same ground seen by further sensors.
+    over the ground that trains; codes (B, T, K), or (B, T, K, H, W) a pixel, numbers that say where and when,
+    given to the network as channels; others: the same ground seen by further sensors.
 
     target: class ids int64 (B, *S), or values (or 0 and 1: absent, present) float32 (B, K, *S);
     S is (H, W) for labels a pixel, () for labels a tile. weight float32 of the target's shape: 0

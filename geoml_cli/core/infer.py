@@ -1,107 +1,163 @@
-"""Sliding windows: each block is computed once, inside a window that is wider by the halo.
-
-Windows lie on the network's stride lattice anchored at the raster's pixel 0, 0, so a block's
-outputs are those of the whole image in one pass, to float noise, whatever the windows are.
-Beyond the rim the raster is mirrored.
-"""
+"""Networks of an ensemble asked about windows, and what their answers come to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.device import Device, place
-from geoml_cli.core.network import Network
+from geoml_cli.core.lattice import Axis, Lattice
 from geoml_cli.core.tta import averaged
-from geoml_cli.geo.grid import Window
 from geoml_cli.geo.splits import NONE
+
+SCALE = 250  # shares are stored as whole numbers of 1 / 250 in a byte; 255 is nodata
 
 
 @dataclass(frozen=True)
-class Tiling:
-    """How a raster is cut: blocks of `height` x `width` px, each computed `halo` px wider."""
+class Answers:
+    """What is kept of each pixel: the map, and on request shares and how sure they are.
 
-    height: int
-    width: int
-    halo: int  # a multiple of the stride, so that every window starts on the lattice
-
-    def around(self, block: Window) -> Window:
-        """Window to read for a block; all have one shape, also those that stick out."""
-        return Window(
-            block.row - self.halo,
-            block.col - self.halo,
-            self.height + 2 * self.halo,
-            self.width + 2 * self.halo,
-        )
-
-
-def tiling(shape: tuple[int, int], window: int, halo: int, stride: int) -> Tiling:
-    """Cut a raster of (height, width) px into blocks of at most `window` px, whole strides."""
-
-    def up(n: int) -> int:
-        return -(-n // stride) * stride
-
-    return Tiling(min(up(window), up(shape[0])), min(up(window), up(shape[1])), up(halo))
-
-
-def mirror(start: int, count: int, length: int) -> np.ndarray:
-    """Indices (count,) into 0..length-1 of positions start, start+1, ..., mirrored at both rims.
-
-    The rim's own pixel is not repeated (-1 -> 1); any distance beyond the rim works.
+    Channels that windows and votes are averaged over are what `Aim.spread` gives (values with
+    their variances where the network says such), then, for `spread`, their squares.
     """
-    period = max(2 * (length - 1), 1)
-    at = np.arange(start, start + count) % period
-    return np.minimum(at, period - at) if length > 1 else np.zeros(count, int)
+
+    aim: Aim
+    probabilities: bool = False
+    uncertainty: bool = False
+
+    def squared(self, spread: torch.Tensor) -> torch.Tensor:
+        """Channels to average, of one vote."""
+        if not self.uncertainty:
+            return spread
+        first = spread[:, : len(self.aim.names)]
+        return torch.cat([spread, first**2], dim=1)
+
+    def of(self, mean: torch.Tensor) -> dict[str, np.ndarray]:
+        """Arrays (B, C, H, W) by asset, of averaged channels: `map`, `probabilities`, `uncertainty`."""
+        count = len(self.aim.names)
+        whole = mean[:, :-count] if self.uncertainty else mean
+        first = whole[:, :count]
+        decoded = self.aim.decode(whole)
+        found = {"map": decoded[:, None] if self.aim.kind == "classes" else decoded}
+        if self.probabilities:
+            found["probabilities"] = _byte(first)
+        if self.uncertainty:
+            variance = (mean[:, -count:] - first**2).clamp(min=0)
+            if self.aim.kind == "values":
+                own = whole[:, count:] if whole.shape[1] > count else 0
+                found["uncertainty"] = (variance + own).sqrt()
+            elif self.aim.kind == "present":
+                found["uncertainty"] = _byte(torch.cat([_entropy(first), variance.sqrt()], dim=1))
+            else:
+                won = variance.gather(1, first.argmax(dim=1, keepdim=True)).sqrt()
+                doubt = torch.special.entr(first).sum(1, keepdim=True) / np.log(max(count, 2))
+                found["uncertainty"] = _byte(torch.cat([doubt, won], dim=1))
+        return {name: array.cpu().numpy() for name, array in found.items()}
+
+
+def _byte(share: torch.Tensor) -> torch.Tensor:
+    return (share * SCALE).round().clamp(0, SCALE).byte()
+
+
+def _entropy(p: torch.Tensor) -> torch.Tensor:
+    """Of present or not, in bits."""
+    return (torch.special.entr(p) + torch.special.entr(1 - p)) / np.log(2)
 
 
 class Mapper:
-    """Networks of an ensemble, ready to turn windows into class ids."""
+    """Networks of an ensemble, ready to be asked about windows."""
 
     def __init__(
-        self, networks: Sequence[Network], aim: Aim, device: Device, tta: str = "none"
+        self, networks: Sequence[torch.nn.Module], answers: Answers, device: Device, tta: str
     ) -> None:
         self.networks = [place(n.eval(), device) for n in networks]
-        self.aim, self.device, self.tta = aim, device, tta
+        self.answers, self.device, self.tta = answers, device, tta
 
     @torch.inference_mode()
-    def classes(
-        self, images: np.ndarray, valid: np.ndarray, halo: int, folds: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Class ids (B, h, w) of the inner parts of windows, images (B, T, C, H, W), valid (B, T, H, W).
+    def ask(
+        self,
+        batch: Batch,
+        places: Sequence[tuple[int, int]],
+        lattice: Lattice,
+        folds: Sequence[np.ndarray] | None = None,
+    ) -> list[torch.Tensor]:
+        """Averaged channels (C, h, w) of the map's pixels that each window counts for.
 
-        With `folds` (B, h, w) each pixel is given by the one member of that number, one of no
-        fold (255) by the mean of all members; without, every pixel by that mean.
+        With `folds` (h, w) each pixel is given by the one member of that number, one of no fold
+        (255) by the mean of all members; without, every pixel by that mean.
         """
-        batch = Batch(torch.from_numpy(images), torch.from_numpy(valid)).to(self.device.torch)
-        inner = slice(halo, images.shape[-2] - halo), slice(halo, images.shape[-1] - halo)
+        batch = batch.to(self.device.torch)
+        members = range(len(self.networks))
+        wanted = members if folds is None else np.unique(np.concatenate([f.ravel() for f in folds]))
+        whole = folds is None or NONE in wanted
+        total: list[torch.Tensor] | None = None
+        out: list[torch.Tensor] | None = None
+        for member in members:
+            if not whole and member not in wanted:
+                continue
+            given = self._given(self.networks[member], batch, places, lattice)
+            if folds is not None:
+                masks = [torch.from_numpy(f == member).to(given[0].device) for f in folds]
+                out = out or [torch.zeros_like(one) for one in given]
+                out = [torch.where(m, g, o) for m, g, o in zip(masks, given, out, strict=True)]
+            total = given if total is None else [a + b for a, b in zip(total, given, strict=True)]
+        assert total is not None
+        mean = [one / len(members) for one in total] if len(members) > 1 else total
         if folds is None:
-            return self._mean(batch, inner)
-        out = np.zeros(folds.shape, np.uint8)
-        for member in np.unique(folds):
-            if member == NONE:  # ground that no member saw
-                ids = self._mean(batch, inner)
-            else:
-                spread = self._spread(self.networks[member], batch, inner)
-                ids = self.aim.decode(spread).cpu().numpy()
-            out[folds == member] = ids[folds == member]
-        return out
+            return mean
+        assert out is not None
+        none = [torch.from_numpy(f == NONE).to(mean[0].device) for f in folds]
+        return [torch.where(m, g, o) for m, g, o in zip(none, mean, out, strict=True)]
 
-    def _mean(self, batch: Batch, inner: tuple[slice, slice]) -> np.ndarray:
-        spread = torch.stack([self._spread(n, batch, inner) for n in self.networks]).sum(0)
-        return self.aim.decode(spread).cpu().numpy()
+    def _given(
+        self,
+        network: torch.nn.Module,
+        batch: Batch,
+        places: Sequence[tuple[int, int]],
+        lattice: Lattice,
+    ) -> list[torch.Tensor]:
+        """Channels of one member."""
+        aim, inner = self.answers.aim, _inner(lattice)
 
-    def _spread(self, network: nn.Module, batch: Batch, inner: tuple[slice, slice]) -> torch.Tensor:
-        def spread(one: Batch) -> torch.Tensor:
+        def spread(one: Batch, cut: tuple[slice, slice] | None = None) -> torch.Tensor:
             with self.device.autocast():
                 outputs = network(one)
-            return self.aim.spread(outputs.float())
+            outputs = outputs[(..., *cut)] if cut else outputs
+            said = aim.spread(network.physical(outputs.float()))  # type: ignore[operator]
+            return self.answers.squared(said)
 
-        if self.tta == "none":  # the halo need not be spread out
-            with self.device.autocast():
-                outputs = network(batch)
-            return self.aim.spread(outputs[(..., *inner)].float())
-        return averaged(spread, batch, self.tta)[(..., *inner)]
+        if self.tta == "none":
+            found = spread(batch, inner)
+        else:
+            found = averaged(spread, batch, self.tta)
+            found = found[(..., *inner)] if inner else found
+        if lattice.per_tile:
+            return list(found[..., None, None])
+        if inner:
+            cuts = [lattice.reach(r * lattice.cols.count + c) for r, c in places]
+            return [f[:, : cut.height, : cut.width] for f, cut in zip(found, cuts, strict=True)]
+        return [
+            _along(_along(one, lattice.rows, r, 1), lattice.cols, c, 2)
+            for one, (r, c) in zip(found, places, strict=True)
+        ]
+
+
+def _inner(lattice: Lattice) -> tuple[slice, slice] | None:
+    """What of a window all windows give, where that is the same: the part within the halo."""
+    axes = (lattice.rows, lattice.cols)
+    if lattice.per_tile or any(axis.fade or axis.ratio != 1 for axis in axes):
+        return None
+    rows, cols = (slice(-axis.firsts[0], axis.size + axis.firsts[0]) for axis in axes)
+    return rows, cols
+
+
+def _along(channels: torch.Tensor, axis: Axis, k: int, dim: int) -> torch.Tensor:
+    """The map's pixels along one axis of channels (C, H, W), of a window's outputs."""
+    how = axis.taken(k)
+    if isinstance(how, slice):
+        return channels.narrow(dim, how.start, how.stop - how.start)
+    weights = torch.from_numpy(how).to(channels.device)
+    return torch.movedim(torch.movedim(channels, dim, -1) @ weights.T, -1, dim)

@@ -36,7 +36,8 @@ class Sensor(nn.Module):
         x = (batch.images - self.mean[:, None, None]) / self.std[:, None, None]
         x = torch.where(batch.valid[:, :, None], x, 0.0)  # (B, T, C, H, W)
         if batch.codes is not None:
-            codes = batch.codes[..., None, None].expand(*batch.codes.shape, *x.shape[-2:])
+            codes = batch.codes if batch.codes.ndim == 5 else batch.codes[..., None, None]
+            codes = codes.expand(*codes.shape[:3], *x.shape[-2:])
             x = torch.cat([x, codes.to(x.dtype)], dim=2)
         b, t = x.shape[:2]
         if self.time == "native":

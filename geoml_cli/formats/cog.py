@@ -19,7 +19,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.shutil import copy as translate
 
-from geoml_cli.errors import GeomlError
+from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.commit import whole_file
 from geoml_cli.formats.digest import note_written
@@ -37,6 +37,7 @@ GDAL_TYPES = {
     "float64": "Float64",
 }
 COG_BLOCK = 512
+FULL, EMPTY = 1, 2  # marks of blocks that are on disk
 
 
 @dataclass(frozen=True)
@@ -59,25 +60,41 @@ class Layout:
 class Journal:
     """A raster in the making: `NAME.raw` (bands one after another) and `NAME.done` (a byte a block)."""
 
-    def __init__(self, folder: Path, name: str, layout: Layout, block: tuple[int, int]) -> None:
+    def __init__(
+        self, folder: Path, name: str, layout: Layout, block: tuple[int, int] | Sequence[Window]
+    ) -> None:
+        """`block` is height and width of all, or each of them."""
         if layout.dtype not in GDAL_TYPES:
             raise GeomlError(f"{name}: cannot write values of type {layout.dtype}")
         self.layout = layout
-        self.blocks = list(blocks(layout.grid.height, layout.grid.width, block))
+        if len(block) == 2 and isinstance(block[0], int):
+            block = list(blocks(layout.grid.height, layout.grid.width, block))  # type: ignore[arg-type]
+        self.blocks: list[Window] = list(block)  # type: ignore[arg-type]
         self.raw, self.marks = folder / f"{name}.raw", folder / f"{name}.done"
         new = not (self.marks.is_file() and self.raw.is_file())
         new = new or self.marks.stat().st_size != len(self.blocks)
         new = new or self.raw.stat().st_size != layout.nbytes
         self._raw = os.open(self.raw, os.O_RDWR | os.O_CREAT, 0o666)
         self._marks = os.open(self.marks, os.O_RDWR | os.O_CREAT, 0o666)
+        self._open = [self._raw, self._marks]
         if new:
             try:
                 self._lay_out()
             except OSError as error:
                 self.close()
                 raise OSError(error.errno, error.strerror, str(self.raw)) from None
-        self.done = np.frombuffer(os.pread(self._marks, len(self.blocks), 0), bool).copy()
-        self._pending: list[int] = []
+        self._said = np.frombuffer(os.pread(self._marks, len(self.blocks), 0), np.uint8).copy()
+        self._pending: list[tuple[int, int]] = []
+
+    @property
+    def done(self) -> np.ndarray:
+        """Which blocks (n,) are on disk."""
+        return self._said > 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether all blocks on disk were said to hold nothing."""
+        return not (self._said == FULL).any()
 
     def _lay_out(self) -> None:
         os.ftruncate(self._marks, 0)
@@ -86,8 +103,11 @@ class Journal:
         os.ftruncate(self._raw, self.layout.nbytes)
         os.pwrite(self._marks, bytes(len(self.blocks)), 0)
 
-    def write(self, index: int, data: np.ndarray) -> None:
-        """Write block `index`, data (C, h, w); it counts as done after the next `sync`."""
+    def write(self, index: int, data: np.ndarray, empty: bool = False) -> None:
+        """Write block `index`, data (C, h, w); it counts as done after the next `sync`.
+
+        `empty` is a note that it holds nothing but nodata.
+        """
         window, grid = self.blocks[index], self.layout.grid
         data = np.ascontiguousarray(data, self.layout.dtype)
         assert data.shape == (len(self.layout.bands), window.height, window.width)
@@ -103,31 +123,23 @@ class Journal:
                     memoryview(data[band, row]).cast("B"),
                     start + row * grid.width * size,
                 )
-        self._pending.append(index)
+        self._pending.append((index, EMPTY if empty else FULL))
 
     def sync(self) -> None:
         """Flush data, then mark what is pending as done."""
         if not self._pending:
             return
         os.fdatasync(self._raw)
-        for index in self._pending:
-            os.pwrite(self._marks, b"\1", index)
+        for index, said in self._pending:
+            os.pwrite(self._marks, bytes([said]), index)
+            self._said[index] = said
         os.fdatasync(self._marks)
-        self.done[self._pending] = True
         self._pending.clear()
-
-    def read(self, window: Window, band: int = 0) -> np.ndarray:
-        """Values (h, w) of a window of one band, as written so far."""
-        grid = self.layout.grid
-        shape = (len(self.layout.bands), grid.height, grid.width)
-        return np.array(
-            np.memmap(self.raw, self.layout.dtype, "r", shape=shape)[(band, *window.slices)]
-        )
 
     def close(self) -> None:
         """Let go of the files; what is done stays done."""
-        os.close(self._raw)
-        os.close(self._marks)
+        while self._open:
+            os.close(self._open.pop())
 
     def finish(self, path: Path, options: Mapping[str, str] | None = None) -> None:
         """Translate to a COG at `path`, then drop the raw file and the journal."""
@@ -198,6 +210,24 @@ def save_cog(
         raise GeomlError(f"{path}: could not be written ({error.__cause__ or error})") from None
 
 
+OPTIONS = (
+    *("ADD_ALPHA", "BIGTIFF", "BLOCKSIZE", "COMPRESS", "GEOTIFF_VERSION", "LEVEL", "MAX_Z_ERROR"),
+    *("MAX_Z_ERROR_OVERVIEW", "NBITS", "NUM_THREADS", "OVERVIEWS", "OVERVIEW_COMPRESS"),
+    *("OVERVIEW_COUNT", "OVERVIEW_PREDICTOR", "OVERVIEW_QUALITY", "OVERVIEW_RESAMPLING"),
+    *("PREDICTOR", "QUALITY", "RESAMPLING", "SPARSE_OK", "STATISTICS"),
+)
+
+
+def check_options(given: Sequence[str]) -> None:
+    """Refuse `KEY=VALUE` that GDAL's COG driver does not know."""
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not value:
+            raise UsageMistake(f"--co {text}: write KEY=VALUE, such as COMPRESS=ZSTD")
+        if key.upper() not in OPTIONS:
+            raise UsageMistake(f"--co {text}: GDAL's COG driver has {', '.join(OPTIONS)}")
+
+
 def _how(layout: Layout, options: Mapping[str, str] | None) -> dict[str, str]:
     """Options of GDAL's COG driver."""
     floats = layout.dtype.startswith("float")
@@ -207,7 +237,7 @@ def _how(layout: Layout, options: Mapping[str, str] | None) -> dict[str, str]:
         "PREDICTOR": "YES" if floats or not layout.categorical else "NO",
         "OVERVIEW_RESAMPLING": "NEAREST" if layout.categorical else "AVERAGE",
         "BIGTIFF": "IF_SAFER",
-        **(options or {}),
+        **{key.upper(): value for key, value in (options or {}).items()},
     }
 
 
@@ -216,7 +246,7 @@ def _vrt(raw: str, layout: Layout) -> str:
     size = np.dtype(layout.dtype).itemsize
     lines = [
         f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">',
-        f"<SRS>{escape(_wkt(grid.crs))}</SRS>",
+        *([f"<SRS>{escape(_wkt(grid.crs))}</SRS>"] if grid.placed else []),
         f"<GeoTransform>{', '.join(repr(float(v)) for v in grid.transform.to_gdal())}</GeoTransform>",
         "<Metadata>",
         *(f"<MDI key={quoteattr(k)}>{escape(v)}</MDI>" for k, v in sorted(layout.tags.items())),

@@ -28,3 +28,13 @@ def codes_of(names: Sequence[str], lonlat: np.ndarray, day: np.ndarray) -> np.nd
         else:
             found.append(np.stack(codes.season(day), axis=-1))
     return np.nan_to_num(np.concatenate(found, axis=-1), nan=0.5).astype(np.float32)
+
+
+def codes_of_pixels(
+    names: Sequence[str], lonlat: tuple[np.ndarray, np.ndarray], day: np.ndarray
+) -> np.ndarray:
+    """Codes (T, K, H, W) float32 of pixels' longitudes and latitudes (H, W) and days (T,): no window shows in them."""
+    lon, lat = (one.ravel() for one in lonlat)
+    places = np.stack([lon, lat], axis=1)
+    flat = codes_of(names, places, np.broadcast_to(day, (len(places), len(day))))  # (H W, T, K)
+    return np.moveaxis(flat, 0, -1).reshape(*flat.shape[1:], *lonlat[0].shape)

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from itertools import filterfalse
 from pathlib import Path
@@ -46,8 +46,13 @@ class Job:
         inputs: list[Input],
         manners: Manners,
         mixed: bool = False,
+        beside: Sequence[Path] = (),
     ) -> None:
-        """`mixed`: files in the part folder tell themselves what they are of, so other runs' may stay."""
+        """`mixed`: files in the part folder tell themselves what they are of, so other runs' may stay.
+
+        `beside`: files with a record of their own that the run writes elsewhere.
+        """
+        self.beside = tuple(beside)
         self.verb, self.manners, self.inputs, self.mixed = verb, manners, inputs, mixed
         self.named = out.rstrip("/") or out  # as on the command line: what make calls the target
         # a link is followed, so that what it leads to is replaced, on the disk that it leads to
@@ -104,8 +109,21 @@ class Job:
             else:
                 log.warning("%s keeps what is done; run the same command again to go on", self.part)
 
+    def is_made(self, path: Path) -> bool:
+        """Whether a file beside the output is of this very run."""
+        if not path.exists():
+            return False
+        found = read_record(path)
+        if found is None and not self.manners.force:
+            raise GeomlError(
+                f"{path}: exists and was not written by geoml; name another, or --force replaces it"
+            )
+        return found is not None and found["fingerprint"] == self.record["fingerprint"]
+
     def _look(self) -> None:
         """Decide between up to date, stale (ours, replaced) and foreign (refused)."""
+        for path in self.beside:
+            self.is_made(path)
         if not os.path.lexists(self.out):
             return
         if self.out.is_dir() and not self.stamp_name:
@@ -129,7 +147,7 @@ class Job:
                 f"{self.named}: written by `geoml {found['verb']}`; name another -o, or --force replaces it"
             )
         same = found["fingerprint"] == self.record["fingerprint"] and not found.get("failed")
-        if same and not damage(self.out):
+        if same and not damage(self.out) and all(map(self.is_made, self.beside)):
             self.done = True
             self._touch()
             log.info("%s is up to date", self.stamp)

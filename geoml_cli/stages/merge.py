@@ -45,7 +45,7 @@ def merge_parts(folders: Sequence[str], out: str, manners: Manners) -> None:
     heads = {folder: _part_head(folder) for folder in folders}
     first_folder, first = next(iter(heads.items()))
     arguments = {k: v for k, v in first["geoml"]["arguments"].items() if k != "shard"}
-    _check(heads)
+    check_shares(heads)
     sources = [
         Input(place_of(one["path"], Path(first_folder)), one["role"], one["digest"])
         for one in first["geoml"]["inputs"]
@@ -74,7 +74,7 @@ def _part_head(folder: str) -> dict[str, Any]:
     return head
 
 
-def _check(heads: dict[str, dict[str, Any]]) -> None:
+def check_shares(heads: dict[str, dict[str, Any]]) -> None:
     """All shares are of one run, and none is missing."""
     first_folder, first = next(iter(heads.items()))
     for folder, head in heads.items():

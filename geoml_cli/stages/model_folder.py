@@ -9,6 +9,7 @@ from typing import Any
 import geopandas
 import shapely
 
+from geoml_cli.core.lattice import FADE
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.model import mlm_item
 from geoml_cli.formats.tileset import Tiles
@@ -115,7 +116,8 @@ def contract(
         "window": tiles.size,
         "stride": fitted[0].network.stride,
         "halo": halo,
-        "blend": None if halo is not None else "partition of unity",
+        "blend": None if halo is not None else blend_of(tiles.size),
+        "frames": tiles.head["frames"],
         "tta": None if given["tta"] == "none" else given["tta"],
         "split": tiles.head["split"],
         "folds": tiles.folds,
@@ -123,6 +125,11 @@ def contract(
         "best": bests,
         "device": device,
     }
+
+
+def blend_of(window: int) -> dict[str, Any]:
+    """How windows fade into each other where a network sees all of its window."""
+    return {"window": window, "overlap": max(2, round(FADE * window)), "rim": "reflect"}
 
 
 def _kept(progress: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class PlaceReader:
         """Choose and read the frames of one sensor; `beside` are the dates of the first sensor."""
         frames = self.frames
         if len(read.dates) == 1 and (beside is None and frames.kind == "one" or len(shots) == 1):
-            self._put(read, 0, shots[0], window)
+            self.put(read, 0, shots[0], window)
         elif beside is not None:
             for frame, when in enumerate(beside):
                 self._nearest(read, frame, shots, when, window)
@@ -80,7 +80,7 @@ class PlaceReader:
         else:
             self._slots(read, shots, window)
 
-    def _put(self, read: Read, frame: int, shot: Shot, window: Window) -> int:
+    def put(self, read: Read, frame: int, shot: Shot, window: Window) -> int:
         """Read a shot into a frame; give the number of valid pixels."""
         image, valid = read.images[frame], read.valid[frame]
         for n, stack in enumerate(shot.stacks):
@@ -108,7 +108,7 @@ class PlaceReader:
             away = _days_between(shot.datetime, when)
             if limit is not None and when and away > limit:
                 break
-            if self._put(read, frame, shot, window):
+            if self.put(read, frame, shot, window):
                 return
         self._clear(read, frame)
 
@@ -116,12 +116,12 @@ class PlaceReader:
         """The frames that show most, in order of time; of equals the later."""
         count = len(read.dates)
         one = self._spare(read)
-        shown = [self._put(one, 0, shot, window) for shot in shots]
+        shown = [self.put(one, 0, shot, window) for shot in shots]
         order = sorted(range(len(shots)), key=lambda i: (shown[i], i), reverse=True)
         chosen = sorted(i for i in order[:count] if shown[i])
         for frame in range(count):
             if frame < len(chosen):
-                self._put(read, frame, shots[chosen[frame]], window)
+                self.put(read, frame, shots[chosen[frame]], window)
             else:
                 self._clear(read, frame)
 
@@ -134,7 +134,7 @@ class PlaceReader:
             self._clear(read, frame)
             for shot in shots:
                 if shot.datetime and shot.datetime[:wide] == slot:
-                    shown = self._put(one, 0, shot, window)
+                    shown = self.put(one, 0, shot, window)
                     if shown > best:
                         best = shown
                         read.images[frame], read.valid[frame] = one.images[0], one.valid[0]

@@ -1,12 +1,11 @@
-"""Map rasters with a model: check the contract, stream blocks, translate, describe."""
+"""Map rasters with a model: open and check all, stream windows through the networks, translate, describe."""
 
 import logging
-import re
 import shutil
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,302 +13,371 @@ import numpy as np
 
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats import items as stac
-from geoml_cli.formats.bands import Band
-from geoml_cli.formats.cog import Journal, Layout, drop_journal
-from geoml_cli.formats.digest import digest_file
+from geoml_cli.formats.cog import check_options
 from geoml_cli.formats.jsonfile import canonical
-from geoml_cli.formats.model import GROUND, NAME, Model, read_model
-from geoml_cli.formats.raster import describe
-from geoml_cli.formats.stamp import Input
-from geoml_cli.geo.classes import IGNORE
+from geoml_cli.formats.model import GROUND
 from geoml_cli.manners import Manners
-from geoml_cli.stages.carried import network_spec
-from geoml_cli.stages.inputs import Scene, check_local, expand, read_scenes, scene_inputs
+from geoml_cli.stages.inputs import expand
 from geoml_cli.stages.job import Job, plan
-from geoml_cli.stages.networks import aim_of, load_networks
-from geoml_cli.stages.stack import Stack, stack_of
-from geoml_cli.stages.stream import batched, compute, read_ahead, undone
+from geoml_cli.stages.making import MAP, Making, stem
+from geoml_cli.stages.merge import share
+from geoml_cli.stages.models import Opened, open_model
+from geoml_cli.stages.networks import aim_of
 
-SYNC_S = 2.0  # what a kill may cost
-CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 log = logging.getLogger("geoml")
+VECTORS = (".parquet", ".geoparquet", ".gpkg")
 
 
 @dataclass(frozen=True)
-class Target:
-    """One map to make."""
+class How:
+    """How maps are made, as it was given; all of it decides the bytes."""
 
-    name: str  # of the file, without suffix
-    scene: Scene
-    stack: Stack
+    out_of_fold: bool = False
+    window: int | None = None
+    batch: int | None = None
+    precision: str = "auto"
+    tta: str | None = None
+    probabilities: bool = False
+    uncertainty: bool = False
+    polygons: bool = False
+    sieve: int = 0
+    simplify: float = 0.0
+    co: tuple[str, ...] = ()
+    shard: str | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """As plain JSON values; a share of a map is of the same map."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {k: v for k, v in plain.items() if k != "shard" or v}
 
 
 def run(
     inputs: list[str],
     out: str,
     *,
-    model: str,
+    model: str | None = None,
+    beside: Sequence[str] = (),
+    frames: str | None = None,
+    within: float | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    like: str | None = None,
+    aoi: str | None = None,
     out_of_fold: bool = False,
     trust_code: bool = False,
-    window: int = 512,
-    batch: int = 4,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    polygons: str | None = None,
+    sieve: int = 0,
+    simplify: float = 0.0,
+    window: int | None = None,
+    batch: int | None = None,
+    tta: str | None = None,
     precision: str = "auto",
     device: str = "auto",
+    co: Sequence[str] = (),
+    check_seams: bool = False,
+    shard: str | None = None,
+    merge: bool = False,
     manners: Manners = Manners(),
 ) -> None:
     """Write maps; see `geoml predict --help` for what each argument means."""
-    named = expand(inputs)
-    check_local(named)
-    found = read_model(model)
-    refuse_kind(found, model)
-    if found.head["halo"] is None:
-        raise GeomlError(
-            f"{model}: its network sees the whole image at once; maps from windows would have seams"
-        )
-    if out_of_fold and not found.head["folds"]:
-        raise GeomlError(f"{model}: trained without --folds; there is no out-of-fold member to ask")
-    if out_of_fold and (split := found.split) and split.grids_only:
-        raise GeomlError(
-            f"{model}: its tiles were dealt at random, so no ground belongs to one fold and no map can be"
-            " out of fold; cut the tiles with --split blocks:8 --folds 5 instead"
-        )
-    spec = network_spec(found, trust_code)
-    targets = [Target(_file_name(s.id), s, match(stack_of(s), found)) for s in read_scenes(named)]
-    single = out.lower().endswith((".tif", ".tiff"))
-    if single and len(targets) > 1:
-        raise UsageMistake(f"-o {out}: one file for {len(targets)} inputs; name a folder")
-    arguments = {
-        "out_of_fold": out_of_fold,
-        "window": window,
-        "batch": batch,
-        "precision": precision,
-    }
-    stamp = found.folder / NAME
-    sources = [
-        *scene_inputs(named, [t.scene for t in targets]),
-        Input(str(stamp), "model", digest_file(stamp)),
-    ]
-    if manners.dry_run:
-        plan(manners, say_plan(targets, window, batch, found, out))
+    how = How(
+        out_of_fold,
+        window,
+        batch,
+        precision,
+        tta,
+        probabilities,
+        uncertainty,
+        polygons is not None,
+        sieve,
+        simplify,
+        tuple(co),
+        shard,
+    )
+    check_options(co)
+    if merge:
+        from geoml_cli.stages.merge_maps import merge_maps
+
+        merge_maps(inputs, out, polygons, sieve, simplify, manners)
         return
+    if model is None:
+        raise UsageMistake("--model: name a model folder, an .onnx file or pkg:PACKAGE/FILE")
+    opened = open_model(model, trust_code)
+    _check(how, opened, out, polygons)
+    from geoml_cli.stages.targets import Wish, targets_of, tile_sets
+
+    given = expand(inputs)
+    if tile_sets(given) and opened.head["aim"]["per"] == "tile":
+        from geoml_cli.stages.tile_answers import answer_tiles
+
+        answer_tiles(tile_sets(given), opened, out, how, device, manners)
+        return
+    wish = Wish(given, beside, frames, within, crs, resolution, like, aoi, window)
+    targets, sources = targets_of(wish, opened)
+    named = {"frames": frames, "within": within, "crs": crs, "resolution": resolution}
+    arguments = {**named, **how.recorded()}
+    sources = [*sources, *opened.inputs]
+    single = out.lower().endswith((".tif", ".tiff"))
+    if single and (len(targets) > 1 or probabilities or uncertainty or shard):
+        raise UsageMistake(f"-o {out}: is one file; for several name a folder")
+    if shard:
+        from geoml_cli.stages.merge_maps import shares_of
+
+        targets = shares_of(targets, share(shard))
+    run_ = Run(opened, how, targets, device)
+    if manners.dry_run:
+        plan(manners, run_.say(out))
+        return
+    vectors = [Path(polygons)] if polygons else []
+    stamp = None if single else stac.NAME
     with Job(
-        "predict", out, "predictions", None if single else stac.NAME, arguments, sources, manners
+        "predict", out, "predictions", stamp, arguments, sources, manners, beside=vectors
     ) as job:
         if not job.done:
-            maps = map_all(job, targets, found, spec, arguments, device)
+            run_.make(job, check_seams)
+            if polygons:
+                run_.draw(job, Path(polygons))
             if single:
-                job.commit_file(maps[0][1])
+                job.commit_file(job.part / f"{run_.made[0].name}.tif")
             else:
-                shutil.copyfile(found.folder / GROUND, job.part / GROUND)
-                job.commit(describe_maps(job, maps, found, out_of_fold))
+                job.commit(run_.document(job))
+    written = [polygons] if polygons else []
     if single:
-        job.report([job.named])
+        job.report([job.named, *written])
         return
     document = stac.read_collection(job.out)
-    paths = [f"{job.named}/{item['assets']['map']['href'][2:]}" for item in document["features"]]
-    job.report(paths, stac.anchor(document["features"], job.named))
+    paths = [f"{job.named}/{item['assets'][MAP]['href'][2:]}" for item in document["features"]]
+    job.report([*paths, *written], stac.anchor(document["features"], job.named))
 
 
-def refuse_kind(model: Model, named: str) -> None:
-    """Say what cannot be mapped yet."""
-    aim, head = aim_of(model), model.head
-    frames = max(one["frames"] for one in head["sensors"])
-    why = None
-    if (aim.kind, aim.per) != ("classes", "pixel"):
-        why = f"its answers are {aim.kind} of a {aim.per}"
-    elif frames > 1 or len(head["sensors"]) > 1:
-        why = f"it sees {frames} dates" if frames > 1 else f"it sees {len(head['sensors'])} sensors"
-    elif head["codes"]:
-        why = f"it is told {' and '.join(head['codes'])}"
-    if why:
+def _check(how: How, opened: Opened, out: str, polygons: str | None) -> None:
+    """Refuse what does not go together, whatever the inputs hold."""
+    from geoml_cli.core.tta import KINDS
+
+    head, name = opened.head, opened.name
+    aim = aim_of(opened.model)
+    if how.out_of_fold and not head["folds"]:
+        raise GeomlError(f"{name}: trained without --folds; there is no out-of-fold member to ask")
+    if how.out_of_fold and (split := opened.model.split) and split.grids_only:
         raise GeomlError(
-            f"{named}: {why}; predict maps classes of pixels from one date of one sensor so far"
-            " (the model's own scores on test ground are in its scores.json)"
+            f"{name}: its tiles were dealt at random, so no ground belongs to one fold and no map can be"
+            " out of fold; cut the tiles with --split blocks:8 --folds 5 instead"
         )
-
-
-def match(stack: Stack, model: Model) -> Stack:
-    """Bring a stack to the model's bands, or say why it cannot be mapped."""
-    where = stack.rasters[0].path
-    wanted = model.bands
-    try:
-        stack = stack.pick([band.name for band in wanted])
-    except GeomlError as error:
-        if not all(band.common_name for band in wanted):
-            raise GeomlError(
-                f"{error}; the model wants {', '.join(b.name for b in wanted)}"
-            ) from None
-        stack = stack.pick([str(band.common_name) for band in wanted])
-    for ours, theirs in zip(wanted, stack.bands, strict=True):
-        if ours.unit and theirs.unit and ours.unit != theirs.unit:
-            raise GeomlError(
-                f"{where}: band {theirs.name} is in {theirs.unit}, the model was trained on {ours.unit}"
-            )
-        plain = (theirs.scale, theirs.offset) == (1, 0) != (ours.scale, ours.offset)
-        if plain and stack.dtype == model.head["dtype"]:
-            raise GeomlError(
-                f"{where}: band {theirs.name} has no scale and offset, the model was trained with"
-                f" {ours.scale} and {ours.offset}: stored values do not mean the same"
-            )
-    gsd, trained = stack.grid.gsd_m(), model.head["gsd_m"]
-    if not 0.9 < gsd / trained < 1.1:
-        raise GeomlError(
-            f"{where}: pixels of {gsd:.4g} m, the model was trained on {trained:.4g} m; resample first:"
-            f" gdalwarp -tr {trained:.4g} {trained:.4g} (units of the CRS)"
-        )
-    if np.dtype(stack.dtype).kind != np.dtype(model.head["dtype"]).kind:
-        log.warning(
-            "%s: values are %s, the model was trained on %s; are they in the same units?",
-            where,
-            stack.dtype,
-            model.head["dtype"],
-        )
-    return stack
-
-
-def map_all(
-    job: Job,
-    targets: list[Target],
-    model: Model,
-    spec: dict[str, Any],
-    arguments: dict[str, Any],
-    device_name: str,
-) -> list[tuple[Target, Path]]:
-    """Map every target; the model is loaded once."""
-    from geoml_cli.core import device as devices
-    from geoml_cli.core.infer import Mapper
-
-    device = devices.pick(device_name, arguments["precision"])
-    log.info("predicting on %s", device)
-    members = load_networks(model, spec)
-    mapper = Mapper(members, aim_of(model), device, model.head["tta"] or "none")
-    maps = []
-    for target in targets:
-        path = job.part / f"{target.name}.tif"
-        if not path.is_file():
-            done = job.attempt(
-                target.stack.rasters[0].path,
-                partial(map_one, job, target, model, mapper, arguments),
-            )
-            if done is None:
-                drop_journal(job.part, target.name)
-                continue
-        maps.append((target, path))
-    if not maps:
-        raise GeomlError("no input could be mapped")
-    return maps
-
-
-def map_one(job: Job, target: Target, model: Model, mapper: Any, arguments: dict[str, Any]) -> Path:
-    """Stream one raster through the model; goes on after a kill from the last block on disk."""
-    from geoml_cli.core.infer import tiling
-
-    grid = target.stack.grid
-    lay = tiling(
-        (grid.height, grid.width), arguments["window"], model.head["halo"], model.head["stride"]
+    if how.tta is not None and how.tta not in KINDS:
+        raise UsageMistake(f"--tta {how.tta}: write {', '.join(KINDS)}")
+    if how.probabilities and aim.kind == "values":
+        raise UsageMistake("--probabilities: the model gives values; --uncertainty is for these")
+    votes = len(KINDS[how.tta or head["tta"] or "none"]) * (
+        1 if how.out_of_fold else head["members"]
     )
-    journal = Journal(job.part, target.name, layout_of(job, target, model), (lay.height, lay.width))
-    split = model.split if arguments["out_of_fold"] else None
-    todo = undone(journal.done, arguments["batch"])
-    flushed = time.monotonic()
-    bar = _bar(job, target.name, len(journal.blocks), len(journal.blocks) - len(todo))
-    try:
-        for group in batched(
-            read_ahead(target.stack, journal, todo, lay, job.manners.jobs, arguments["batch"]),
-            arguments["batch"],
-        ):
-            job.check()
-            for i, ids in compute(group, journal, grid, mapper, lay.halo, split):
-                journal.write(i, ids)
-            bar.update(len(group))
-            if time.monotonic() - flushed > SYNC_S:
-                journal.sync()
-                flushed = time.monotonic()
-    except BaseException:
-        journal.sync()
-        journal.close()
-        raise
-    finally:
-        bar.close()
-    path = job.part / f"{target.name}.tif"
-    if all((journal.read(block) == IGNORE).all() for block in journal.blocks):
-        log.warning("%s: holds no valid pixel; its map is all nodata", target.stack.rasters[0].path)
-    journal.finish(path)
-    return path
+    wide = head["network"]["outputs"] > len(aim.names) if "network" in head else False
+    if (
+        how.uncertainty
+        and votes == 1
+        and not (aim.kind == "values" and wide)
+        and aim.kind == "values"
+    ):
+        raise UsageMistake(
+            "--uncertainty: one network, asked once, does not say how sure it is; give --tta flips,"
+            " or train with --folds or --objective gaussian-nll"
+        )
+    if polygons:
+        if not polygons.lower().endswith(VECTORS):
+            raise UsageMistake(f"--polygons {polygons}: write NAME.parquet or NAME.gpkg")
+        if aim.kind != "classes":
+            raise UsageMistake(f"--polygons: are of classes; the model gives {aim.kind}")
+        if how.shard:
+            raise UsageMistake("--polygons: give it with --merge, when the shares are put together")
+    elif how.sieve or how.simplify:
+        raise UsageMistake("--sieve and --simplify are for --polygons FILE")
 
 
-def layout_of(job: Job, target: Target, model: Model) -> Layout:
-    """The COG of class ids: colour table, names and the record as tags."""
-    tags = {f"CLASS_{c.id}": c.name for c in model.classes}
-    tags["GEOML"] = canonical(job.record).decode()
-    return Layout(
-        target.stack.grid,
-        (Band("class", nodata=IGNORE),),
-        "uint8",
-        categorical=True,
-        colors={c.id: c.rgb for c in model.classes},
-        tags=tags,
-    )
+class Run:
+    """Targets on their way to maps."""
 
+    def __init__(self, opened: Opened, how: How, targets: Sequence[Any], device: str) -> None:
+        from geoml_cli.core.infer import Answers
 
-def describe_maps(
-    job: Job, maps: list[tuple[Target, Path]], model: Model, out_of_fold: bool
-) -> dict[str, Any]:
-    """items.json of a predictions folder."""
-    features = []
-    for target, path in maps:
-        times = {
-            k: v
-            for k, v in target.scene.properties.items()
-            if k in ("start_datetime", "end_datetime")
+        self.opened, self.how, self.targets, self.device = opened, how, targets, device
+        self.aim = aim_of(opened.model)
+        self.answers = Answers(self.aim, how.probabilities or how.polygons, how.uncertainty)
+        self.made: list[Any] = []
+
+    @property
+    def assets(self) -> list[str]:
+        """What the folder is to hold of each map."""
+        kept = [MAP]
+        kept += ["probabilities"] if self.how.probabilities else []
+        return kept + (["uncertainty"] if self.how.uncertainty else [])
+
+    def layouts(self, grid: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The COGs of a map on a grid."""
+        from geoml_cli.stages.products import layouts_of
+
+        tags = {"GEOML": canonical(record).decode()}
+        return layouts_of(grid, self.answers, self.opened, tags)
+
+    def batch(self, target: Any, kind: str = "cpu") -> int:
+        """Windows that are computed at a time."""
+        if self.how.batch:
+            return self.how.batch
+        pixels = target.lattice.rows.size * target.lattice.cols.size
+        return int(np.clip((1 << (22 if kind == "cuda" else 20)) // pixels, 1, 256))
+
+    def channels(self) -> int:
+        """Channels that windows are blended over."""
+        names = len(self.aim.names)
+        count = names
+        if self.aim.kind == "values" and "network" in self.opened.head:
+            count = self.opened.head["network"]["outputs"]
+        return count + (names if self.how.uncertainty else 0)
+
+    def scratch(self, target: Any) -> int:
+        """Bytes of disk that a map takes while it is made, besides the COGs themselves."""
+        from geoml_cli.stages.strips import Strips
+
+        size = sum(layout.nbytes for layout in self.layouts(target.out, {}).values())
+        if target.lattice.fades:
+            size += Strips.nbytes(target.lattice, self.channels(), self.batch(target))
+        return size
+
+    def say(self, out: str) -> Iterator[str]:
+        """Lines for --dry-run."""
+        sensors = self.opened.head["sensors"]
+        depth = sum(len(one["bands"]) * one["frames"] for one in sensors)
+        most = 0
+        for target in self.targets:
+            laid, grid = target.lattice, target.out
+            yield (
+                f"map {target.path}, {grid.width} x {grid.height} px, with {self.opened.head['members']} network(s)"
+                f" in {len(laid)} windows of {laid.cols.size} x {laid.rows.size} px"
+                f" ({laid.computed:.2f} pixels computed for each)"
+            )
+            most = max(most, self.batch(target) * laid.rows.size * laid.cols.size * depth * 5)
+        scratch = max(self.scratch(target) for target in self.targets)
+        total = sum(self.scratch(target) for target in self.targets)
+        yield f"hold about {3 * most / 1e6:.0f} MB of windows, {scratch / 1e6:.1f} MB of scratch on disk at a time"
+        yield f"write at most {total / 1e6:.1f} MB to {out}"
+
+    def make(self, job: Job, check_seams: bool) -> None:
+        """Map every target; the model is loaded once."""
+        from geoml_cli.core import device as devices
+        from geoml_cli.core.infer import Mapper
+        from geoml_cli.stages.products import Made
+
+        self._room(job)
+        device = devices.pick(self.device, self.how.precision)
+        log.info("predicting on %s", device)
+
+        @cache
+        def mapper() -> Any:
+            tta = self.how.tta or self.opened.head["tta"] or "none"
+            return Mapper(self.opened.load(), self.answers, device, tta)
+
+        for target in self.targets:
+            if not (job.part / f"{target.name}.tif").is_file():
+                if job.attempt(target.path, partial(self._one, job, target, mapper)) is None:
+                    Making.drop(job.part, target.name, list(self.layouts(target.out, {})))
+                    (job.part / f"{target.name}.strips").unlink(missing_ok=True)
+                    continue
+            if check_seams:
+                from geoml_cli.stages.seams import check
+
+                check(target, self.opened.head, mapper())
+            self.made.append(Made(target.name, target.id, target.times))
+        if not self.made and self.targets:
+            raise GeomlError("no input could be mapped")
+
+    def _room(self, job: Job) -> None:
+        """Refuse at once what the disk has no room for."""
+        todo = [t for t in self.targets if not (job.part / f"{t.name}.tif").is_file()]
+        held = sum(p.stat().st_size for p in job.part.iterdir() if p.suffix == ".raw")
+        wanted = max((self.scratch(t) for t in todo), default=0) - held
+        free = shutil.disk_usage(job.part).free
+        if wanted > free:
+            raise GeomlError(
+                f"{job.named}: needs {wanted / 1e9:.2f} GB of scratch there, {free / 1e9:.2f} GB are free; make"
+                " room, or take a part of it with --aoi or --shard"
+            )
+
+    def _one(self, job: Job, target: Any, ready: Callable[[], Any]) -> bool:
+        """Stream one target through the model; goes on after a kill from the last block on disk."""
+        from geoml_cli.stages import stream
+
+        mapper = ready()
+        kind = mapper.device.torch.type
+        size = self.batch(target, kind)
+        course = stream.course_of(target)
+        strips = stream.strips_of(job.part, target, self.channels(), size)
+        layouts = self.layouts(target.out, job.record)
+        if strips and strips.new:  # what was done stands on what is lost
+            Making.drop(job.part, target.name, list(layouts))
+        making = Making(job.part, target.name, layouts, course.blocks)
+        head = self.opened.head
+        split = self.opened.model.split if self.how.out_of_fold else None
+        reader = stream.GroupReader(
+            target, course, head["sensors"], head["codes"], split, pin=kind == "cuda"
+        )
+        writer = stream.Writer(target, course, making, mapper, strips)
+        groups = stream.undone(course, making.done, size)
+        missing = sum(len(group) for group in groups)
+        bar = _bar(job, target.name, len(course.blocks), len(course.blocks) - missing)
+        try:
+            for done in stream.compute(groups, reader, mapper, writer, job.manners.jobs, job.check):
+                bar.update(done)
+        except BaseException:
+            making.close()
+            raise
+        finally:
+            bar.close()
+        if making.empty:
+            log.warning("%s: holds no valid pixel; its map is all nodata", target.path)
+        making.finish({**dict(one.split("=", 1) for one in self.how.co)})
+        if strips:
+            strips.path.unlink()
+        return True
+
+    def draw(self, job: Job, path: Path) -> None:
+        """Write the polygons of the maps beside them; probabilities nobody asked to keep are dropped."""
+        from geoml_cli.stages.drawing import draw_maps
+
+        draw_maps(
+            job,
+            path,
+            self.made,
+            self.opened.model.classes,
+            self.aim.per,
+            self.how.sieve,
+            self.how.simplify,
+        )
+        if not self.how.probabilities:
+            for one in self.made:
+                (job.part / f"{stem(one.name, 'probabilities')}.tif").unlink(missing_ok=True)
+
+    def document(self, job: Job) -> dict[str, Any]:
+        """items.json of the folder; the ground that the model saw goes with it."""
+        from geoml_cli.stages.products import describe_maps
+
+        if self.opened.ground is not None:
+            shutil.copyfile(self.opened.ground, job.part / GROUND)
+        classes = self.opened.model.classes if self.opened.head["classes"] else []
+        shown = classes if self.aim.kind == "classes" else []
+        features = describe_maps(job.part, self.made, self.assets, shown)
+        document = stac.collection_of(features) | {
+            "geoml:classes": [c.to_dict() for c in shown],
+            "geoml:out_of_fold": self.how.out_of_fold,
+            "geoml:model": {"fingerprint": self.opened.head["geoml"]["fingerprint"]},
         }
-        when = target.scene.datetime
-        if when is None:  # STAC wants some time; an undated raster may be of any
-            times = {
-                "start_datetime": "1900-01-01T00:00:00Z",
-                "end_datetime": "2100-01-01T00:00:00Z",
-            }
-        item = stac.item_of(target.scene.id, when, times)
-        item["stac_extensions"].append(CLASSIFICATION)
-        legend = [
-            {"value": c.id, "name": c.name, "color_hint": c.color[1:].upper()}
-            for c in model.classes
-        ]
-        stac.add_raster(
-            item, "map", describe(str(path)), job.part, **{"classification:classes": legend}
-        )
-        features.append(item)
-    document = stac.collection_of(features)
-    return document | {
-        "geoml:classes": [c.to_dict() for c in model.classes],
-        "geoml:out_of_fold": out_of_fold,
-        "geoml:model": {"fingerprint": model.head["geoml"]["fingerprint"]},
-    }
+        if self.how.shard:
+            from geoml_cli.stages.merge_maps import said_of_share
 
-
-def say_plan(
-    targets: list[Target], window: int, batch: int, model: Model, out: str
-) -> Iterator[str]:
-    """Lines for --dry-run."""
-    for target in targets:
-        grid = target.stack.grid
-        yield f"map {target.stack.rasters[0].path}, {grid.width} x {grid.height} px, with {model.members} network(s)"
-    side = window + 2 * model.head["halo"]
-    scratch = max(t.stack.grid.width * t.stack.grid.height for t in targets)
-    total = sum(t.stack.grid.width * t.stack.grid.height for t in targets)
-    memory = 3 * batch * side * side * len(model.bands) * 4
-    yield f"hold about {memory / 1e6:.0f} MB of windows, {scratch / 1e6:.1f} MB of scratch on disk at a time"
-    yield f"write at most {total / 1e6:.1f} MB to {out}"
-
-
-def _file_name(name: str) -> str:
-    safe = re.sub(r"[^\w.\-]+", "_", name).strip("._") or "map"
-    return safe[:120]
+            document["part"] = said_of_share(self, job)
+        return document
 
 
 def _bar(job: Job, what: str, total: int, done: int) -> Any:
-    import sys
-
     from tqdm import tqdm
 
     quiet = job.manners.quiet or not sys.stderr.isatty()

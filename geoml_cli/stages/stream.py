@@ -1,107 +1,329 @@
-"""Windows on their way: read ahead in threads, in order, in batches that never change, through the model."""
+"""Windows on their way: read ahead in threads, in order, in batches that never change, through the model, written behind."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from threading import local
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock, local
 from typing import Any
 
 import numpy as np
+import shapely
+import torch
+from rasterio.features import geometry_mask
 
-from geoml_cli.formats.cog import Journal
-from geoml_cli.formats.raster import physical
-from geoml_cli.geo.classes import IGNORE
-from geoml_cli.geo.grid import Grid, Window
+from geoml_cli.core.batch import Batch
+from geoml_cli.core.infer import Mapper
+from geoml_cli.geo.grid import LONLAT, Window, between
 from geoml_cli.geo.splits import Split
-from geoml_cli.stages.stack import Stack, StackReader
+from geoml_cli.stages.codes import codes_of, codes_of_pixels
+from geoml_cli.stages.in_order import in_order
+from geoml_cli.stages.making import Making
+from geoml_cli.stages.shown import Looking, Seen, mirrored
+from geoml_cli.stages.strips import Strips
+from geoml_cli.stages.targets import Target
 
-Read = tuple[int, np.ndarray, np.ndarray]  # block, image (T, C, H, W) physical, valid (T, H, W)
-
-
-def undone(done: np.ndarray, batch: int) -> list[int]:
-    """Blocks to compute: every batch with a block missing, whole, so that a batch is always the same."""
-    groups = (range(i, min(i + batch, len(done))) for i in range(0, len(done), batch))
-    return [i for group in groups if not done[group].all() for i in group]
-
-
-def read_ahead(
-    stack: Stack, journal: Journal, todo: list[int], lay: Any, jobs: int, batch: int
-) -> Iterator[Read]:
-    """Read windows in `jobs` threads ahead of the device, in order; at most two batches wait."""
-    open_readers: list[StackReader] = []
-    mine = local()
-
-    def work(i: int) -> Read:
-        if not hasattr(mine, "reader"):
-            mine.reader = StackReader(stack)
-            open_readers.append(mine.reader)
-        image, valid = read_mirrored(mine.reader, lay.around(journal.blocks[i]))
-        return i, physical(image, stack.bands)[None], valid[None]
-
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            depth = max(2 * batch, 2 * jobs)
-            waiting = [pool.submit(work, i) for i in todo[:depth]]
-            for n in range(len(todo)):
-                result = waiting[n].result()
-                waiting[n] = None  # type: ignore[call-overload]
-                if n + depth < len(todo):
-                    waiting.append(pool.submit(work, todo[n + depth]))
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)
-            for reader in open_readers:
-                reader.__exit__()
+SYNC_S = 2.0  # what a kill may cost
+AHEAD = 1  # batches that are read and wait, a reader
+BEHIND = 2  # batches that are computed and wait to be written
 
 
-def read_mirrored(reader: StackReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Values (C, H, W) and valid (H, W) of a window; beyond the rim the raster is mirrored."""
-    from geoml_cli.core.infer import mirror
+@dataclass(frozen=True)
+class Course:
+    """Windows of a target in the order they are computed, and where each one's block lies in the file."""
 
-    grid = reader.stack.grid
-    rows = mirror(window.row, window.height, grid.height)
-    cols = mirror(window.col, window.width, grid.width)
-    top, left = int(rows.min()), int(cols.min())
-    data, valid = reader.read(
-        Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
-    )
-    return data[:, rows - top][:, :, cols - left], valid[rows - top][:, cols - left]
+    windows: tuple[int, ...]
+    blocks: tuple[
+        Window, ...
+    ]  # in the file; of no size where only the strips of a window are wanted
+    cuts: tuple[tuple[slice, slice], ...]  # of a block's pixels, those that are in the file
+
+    def groups(self, size: int) -> list[range]:
+        """Positions of windows that are computed together: the same ones in every run."""
+        return [
+            range(i, min(i + size, len(self.windows))) for i in range(0, len(self.windows), size)
+        ]
 
 
-def batched(reads: Iterator[Read], size: int) -> Iterator[list[Read]]:
-    """Lists of `size` reads; the last may be shorter."""
-    group: list[Read] = []
-    for one in reads:
-        group.append(one)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
+def course_of(target: Target) -> Course:
+    """Windows that bear on what of the target is kept."""
+    windows, blocks, cuts = [], [], []
+    keep, laid = target.keep, target.lattice
+    for i in range(len(laid)):
+        if _overlap(laid.reach(i), keep) is None:
+            continue
+        own = laid.blocks[i]
+        both = _overlap(own, keep) or Window(keep.row, keep.col, 0, 0)
+        windows.append(i)
+        blocks.append(Window(both.row - keep.row, both.col - keep.col, both.height, both.width))
+        top, left = (max(both.row - own.row, 0), max(both.col - own.col, 0))
+        cuts.append((slice(top, top + both.height), slice(left, left + both.width)))
+    return Course(tuple(windows), tuple(blocks), tuple(cuts))
+
+
+def _overlap(a: Window, b: Window) -> Window | None:
+    top, left = max(a.row, b.row), max(a.col, b.col)
+    height = min(a.row + a.height, b.row + b.height) - top
+    width = min(a.col + a.width, b.col + b.width) - left
+    return Window(top, left, height, width) if height > 0 and width > 0 else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Windows that are computed together, read: those that show anything are in the batch, in order."""
+
+    members: tuple[int, ...]  # positions in the course
+    busy: tuple[int, ...]  # of these, those in the batch
+    seen: dict[int, np.ndarray]  # (h, w) of the reach of each that is busy
+    folds: list[np.ndarray] | None
+    batch: Batch | None
+
+
+class GroupReader:
+    """Reads groups; each thread that calls it has files of its own."""
+
+    def __init__(
+        self,
+        target: Target,
+        course: Course,
+        sensors: Sequence[dict[str, Any]],
+        codes: Sequence[str] = (),
+        split: Split | None = None,
+        pin: bool = False,
+    ) -> None:
+        self.target, self.course, self.sensors = target, course, sensors
+        self.codes, self.split, self.pin = codes, split, pin
+        self._mine, self._all, self._lock = local(), list[Looking](), Lock()
+        self._area = target.area
+        if self._area is not None:
+            shapely.prepare(self._area)
+        laid = target.lattice
+        # where the map has other pixels than the network, what of them is valid is looked at by itself
+        self._apart = not laid.per_tile and (laid.rows.ratio, laid.cols.ratio) != (1, 1)
+
+    def _open(self) -> tuple[Looking, Looking]:
+        if not hasattr(self._mine, "files"):
+            target = self.target
+            first = target.shown.open()
+            second = target.shown.on(target.grid).open() if self._apart else first
+            self._mine.files = first, second
+            with self._lock:
+                self._all += {id(one): one for one in (first, second)}.values()
+        files: tuple[Looking, Looking] = self._mine.files
+        return files
+
+    def close(self) -> None:
+        """Close the files of all threads."""
+        for one in self._all:
+            one.close()
+
+    def read(self, members: Sequence[int]) -> Group:
+        """The windows at some positions of the course."""
+        shown: list[list[Seen]] = []
+        seen: dict[int, np.ndarray] = {}
+        for n in members:
+            found = self._window(self.course.windows[n])
+            if found is not None:
+                seen[n] = found[1]
+                shown.append(found[0])
+        busy = tuple(seen)
+        if not busy:
+            return Group(tuple(members), (), {}, None, None)
+        windows = [self.course.windows[n] for n in busy]
+        reaches = [self.target.lattice.reach(i) for i in windows]
+        grid, split = self.target.grid, self.split
+        folds = [split.on(grid.crop(one))[0] for one in reaches] if split else None
+        return Group(tuple(members), busy, seen, folds, self._batch(shown, windows))
+
+    def _window(self, i: int) -> tuple[list[Seen], np.ndarray] | None:
+        """What is shown of a window, and what of its reach (h, w) is to be mapped; None where nothing is."""
+        target, laid = self.target, self.target.lattice
+        reach = laid.reach(i)
+        wanted = self._wanted(reach)
+        if wanted is False:
+            return None
+        files, own = self._open()
+        if self._apart:
+            seen = _any(own.read(reach))
+            if not seen.any():
+                return None
+        work, window = target.shown.grid, laid.window(i)
+        found = mirrored(files.read, (work.height, work.width), window, target.rim)
+        if laid.per_tile:
+            seen = np.array([[any(one.valid.any() for one in found)]])
+        elif not self._apart:
+            r, c = laid.place(i)
+            cut = laid.rows.taken(r), laid.cols.taken(c)
+            seen = _any(found)[cut]
+        if wanted is not True:
+            seen = seen & wanted
+        return (found, seen) if seen.any() else None
+
+    def _wanted(self, reach: Window) -> np.ndarray | bool:
+        """Which pixels (h, w) lie in the area; true or false where all or none do."""
+        if self._area is None:
+            return True
+        grid = self.target.grid.crop(reach)
+        box = shapely.box(*grid.bounds)
+        if not shapely.intersects(self._area, box):
+            return False
+        if shapely.contains(self._area, box):
+            return True
+        here = shapely.clip_by_rect(self._area, *grid.bounds)
+        if here.is_empty:
+            return False
+        shape = (grid.height, grid.width)
+        return geometry_mask([here], shape, grid.transform, invert=True)
+
+    def _batch(self, shown: Sequence[Sequence[Seen]], windows: Sequence[int]) -> Batch:
+        """Windows of all sensors as one batch."""
+        each = [
+            self._sensor(k, [one[k] for one in shown], windows) for k in range(len(self.sensors))
+        ]
+        return replace(each[0], others=tuple(each[1:]))
+
+    def _sensor(self, k: int, shown: Sequence[Seen], windows: Sequence[int]) -> Batch:
+        about = self.sensors[k]
+        days = np.stack([one.days for one in shown])
+        middles = self._middles(windows)
+        codes = None
+        if self.codes and self.target.lattice.per_tile:
+            codes = codes_of(self.codes, middles, days)
+        elif self.codes:
+            pixels = [self._pixels(i) for i in windows]
+            codes = np.stack(
+                [codes_of_pixels(self.codes, p, d) for p, d in zip(pixels, days, strict=True)]
+            )
+        waves = [band.get("wavelength_nm") for band in about["bands"]]
+        known = torch.tensor([np.nan if w is None else w for w in waves], dtype=torch.float32)
+        return Batch(
+            images=self._held(np.stack([one.images for one in shown])),
+            valid=self._held(np.stack([one.valid for one in shown])),
+            lonlat=torch.from_numpy(middles),
+            day=torch.from_numpy(days.astype(np.float32)),
+            wavelength_nm=known,
+            gsd_m=about["gsd_m"],
+            codes=None if codes is None else torch.from_numpy(codes),
+        )
+
+    def _held(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self.pin else tensor
+
+    def _middles(self, windows: Sequence[int]) -> np.ndarray:
+        """Longitude and latitude (n, 2) float32 of the windows' middles; NaN where there is no CRS."""
+        grid = self.target.shown.grid
+        if not grid.placed:
+            return np.full((len(windows), 2), np.nan, np.float32)
+        spans = [self.target.lattice.window(i) for i in windows]
+        rows = np.array([w.row + w.height / 2 - 0.5 for w in spans])
+        cols = np.array([w.col + w.width / 2 - 0.5 for w in spans])
+        return np.stack(between(grid.crs, LONLAT).transform(*grid.xy(rows, cols)), 1).astype(
+            np.float32
+        )
+
+    def _pixels(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Longitudes and latitudes (H, W) of a window's pixels; NaN where there is no CRS."""
+        grid, window = self.target.shown.grid, self.target.lattice.window(i)
+        rows, cols = np.mgrid[: window.height, : window.width]
+        if not grid.placed:
+            nowhere = np.full(rows.shape, np.nan)
+            return nowhere, nowhere
+        lon, lat = between(grid.crs, LONLAT).transform(
+            *grid.xy(rows + window.row, cols + window.col)
+        )
+        return lon, lat
+
+
+def _any(found: Sequence[Seen]) -> np.ndarray:
+    """Where any date of any sensor shows something, (h, w)."""
+    return np.logical_or.reduce([one.valid.any(axis=0) for one in found])
+
+
+class Writer:
+    """Turns what the networks said into blocks of the file."""
+
+    def __init__(
+        self, target: Target, course: Course, making: Making, mapper: Mapper, strips: Strips | None
+    ) -> None:
+        self.target, self.course, self.making = target, course, making
+        self.mapper, self.strips = mapper, strips
+        self._flushed = time.monotonic()
+
+    @torch.inference_mode()
+    def write(self, group: Group, said: Sequence[torch.Tensor]) -> None:
+        """Write the blocks of a group; `said` are the channels of its busy windows."""
+        spoken = dict(zip(group.busy, said, strict=True))
+        for n in group.members:
+            if n not in spoken:
+                self.making.write(n, None, None)
+                continue
+            i, channels = self.course.windows[n], spoken[n]
+            block = self.target.lattice.blocks[i]
+            seen = group.seen[n][: block.height, : block.width]
+            if self.strips:
+                joined = self.strips.joined(i, channels.cpu().numpy())
+                channels = torch.from_numpy(joined)
+            cut = self.course.cuts[n]
+            if not seen[cut].any():
+                self.making.write(n, None, None)
+                continue
+            arrays = self.mapper.answers.of(channels[None])
+            self.making.write(n, {k: v[0][(..., *cut)] for k, v in arrays.items()}, seen[cut])
+        if self.strips or time.monotonic() - self._flushed > SYNC_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """What is written counts as done."""
+        if self.strips:
+            self.strips.sync()
+        self.making.sync()
+        self._flushed = time.monotonic()
+
+
+def undone(course: Course, done: np.ndarray, batch: int) -> list[range]:
+    """Groups with a block missing, whole, so that a batch is always the same."""
+    return [group for group in course.groups(batch) if not done[group.start : group.stop].all()]
 
 
 def compute(
-    group: list[Read],
-    journal: Journal,
-    grid: Grid,
-    mapper: Any,
-    halo: int,
-    split: Split | None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Class ids (1, h, w) of the blocks of one batch; nodata where the input is not valid."""
-    inner = slice(halo, group[0][1].shape[-2] - halo), slice(halo, group[0][1].shape[-1] - halo)
-    seen = [valid[(0, *inner)] for _, _, valid in group]
-    ids = np.full((len(group), *seen[0].shape), IGNORE, np.uint8)
-    busy = [n for n, mask in enumerate(seen) if mask.any()]  # all-nodata windows cost nothing
-    if busy:
-        images = np.stack([group[n][1] for n in busy])
-        valids = np.stack([group[n][2] for n in busy])
-        folds = None
-        if split:
-            shape = seen[0].shape
-            wheres = [journal.blocks[group[n][0]] for n in busy]
-            folds = np.stack([split.on(grid.crop(Window(w.row, w.col, *shape)))[0] for w in wheres])
-        ids[busy] = mapper.classes(images, valids, halo, folds)
-    for n, (i, _, _) in enumerate(group):
-        block = journal.blocks[i]
-        kept = np.where(seen[n], ids[n], IGNORE)[: block.height, : block.width]
-        yield i, kept[None]
+    groups: Sequence[Sequence[int]],
+    reader: GroupReader,
+    mapper: Mapper,
+    writer: Writer,
+    jobs: int,
+    check: Callable[[], None],
+) -> Iterator[int]:
+    """Bring groups through the model: `jobs` threads read, one writes; gives the windows of each as it is sent off.
+
+    What was computed is written and flushed however this ends.
+    """
+    waiting: deque[Future[None]] = deque()
+    pool = ThreadPoolExecutor(1, "geoml-writer")
+    laid = reader.target.lattice
+    try:
+        for group in in_order(reader.read, groups, jobs, jobs + AHEAD):
+            check()
+            said: Sequence[torch.Tensor] = ()
+            if group.batch is not None:
+                places = [laid.place(reader.course.windows[n]) for n in group.busy]
+                said = mapper.ask(group.batch, places, laid, group.folds)
+            waiting.append(pool.submit(writer.write, replace(group, batch=None), said))
+            while len(waiting) > BEHIND:
+                waiting.popleft().result()
+            yield len(group.members)
+        while waiting:
+            waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True)
+        reader.close()
+        writer.sync()
+
+
+def strips_of(folder: Path, target: Target, channels: int, batch: int) -> Strips | None:
+    """The file of strips of a target whose windows fade."""
+    if not target.lattice.fades:
+        return None
+    return Strips(folder / f"{target.name}.strips", target.lattice, channels, batch)
