@@ -136,10 +136,10 @@ def finite(length: int, ratio: float, halo: int, stride: int, window: int | None
 def chosen(length: int, halo: int, stride: int) -> int:
     """Block of an axis such that few pixels are computed twice, and windows stay small."""
     usual = int(np.clip(2 * halo / (EXTRA**0.5 - 1), USUAL, MOST))
-    first = max(1, length // (2 * usual))
+    first = max(1, -(-length // (2 * usual)))
     counts = range(first, max(first, -(-length // usual)) + 1)
     cost = {n: n * (_up(-(-length // n), stride) + 2 * _up(halo, stride)) for n in counts}
-    fits = [n for n in counts if -(-length // n) <= 1.5 * usual] or [counts[-1]]
+    fits = [n for n in counts if -(-length // n) <= 2 * usual] or [counts[-1]]
     block = -(-length // min(fits, key=lambda n: (cost[n], -n)))
     return _up(block, stride)
 
