@@ -196,7 +196,7 @@ def test_few_pixels_are_computed_twice():
             laid = lattice.lay((side, side), 1, halo=halo, stride=stride, blend=None)
             assert laid.computed <= 1.3, (halo, side, laid.computed)
     for side in (4096, 10980):
-        laid = lattice.lay((side, side), 1, halo=None, stride=16, blend=(224, round(224 * 0.11)))
+        laid = lattice.lay((side, side), 1, halo=None, stride=16, blend=(224, round(224 * lattice.FADE)))
         assert laid.computed <= 1.3
 
 

@@ -20,7 +20,7 @@ from geoml_cli.geo.grid import Window
 USUAL = 512  # px of a block, where the halo is small
 MOST = 2048  # px of a block that is chosen here
 EXTRA = 1.3  # pixels computed for each that is wanted, if windows that large are to be had
-FADE = 0.11  # of a window: the overlap that keeps to EXTRA
+FADE = 0.08  # of a window: the overlap that keeps to EXTRA
 SNUG = 1e-9
 
 
