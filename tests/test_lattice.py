@@ -172,7 +172,7 @@ def test_strips_blend_as_a_weighted_sum_does(
 
         weighed = one * _weights(rows, r)[:, None] * _weights(cols, c)
         want[(slice(None), *laid.reach(i).slices)] += weighed
-    strips = Strips(tmp_path_factory.mktemp("strips") / "s", laid, 2, batch)
+    strips = Strips(tmp_path_factory.mktemp("strips") / "s", laid, 2)
     got = np.zeros_like(want)
     for i, one in enumerate(said):
         got[(slice(None), *laid.blocks[i].slices)] = strips.joined(i, one.copy())
@@ -196,7 +196,9 @@ def test_few_pixels_are_computed_twice():
             laid = lattice.lay((side, side), 1, halo=halo, stride=stride, blend=None)
             assert laid.computed <= 1.3, (halo, side, laid.computed)
     for side in (4096, 10980):
-        laid = lattice.lay((side, side), 1, halo=None, stride=16, blend=(224, round(224 * lattice.FADE)))
+        laid = lattice.lay(
+            (side, side), 1, halo=None, stride=16, blend=(224, round(224 * lattice.FADE))
+        )
         assert laid.computed <= 1.3
 
 

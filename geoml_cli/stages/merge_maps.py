@@ -18,7 +18,6 @@ from geoml_cli.formats.stamp import Input, damage, read_stamp
 from geoml_cli.geo.classes import read_classes
 from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.manners import Manners
-from geoml_cli.stages.drawing import draw_maps
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.making import MAP, Making, stem
 from geoml_cli.stages.merge import check_shares
@@ -138,6 +137,8 @@ def merge_maps(
             made = [Made(n, f[0][1]["id"], f[0][1]["times"]) for n, f in sorted(pieces.items())]
             if polygons:
                 kept = read_classes(first["geoml:classes"])
+                from geoml_cli.stages.drawing import draw_maps
+
                 per = first["part"]["per"]
                 draw_maps(job, Path(polygons), made, kept, per, sieve, simplify)
             if GROUND in first["geoml"]["members"]:

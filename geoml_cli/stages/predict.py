@@ -240,7 +240,7 @@ class Run:
 
         size = sum(layout.nbytes for layout in self.layouts(target.out, {}).values())
         if target.lattice.fades:
-            size += Strips.nbytes(target.lattice, self.channels(), self.batch(target))
+            size += Strips.nbytes(target.lattice, self.channels())
         return size
 
     def say(self, out: str) -> Iterator[str]:
@@ -310,7 +310,7 @@ class Run:
         kind = mapper.device.torch.type
         size = self.batch(target, kind)
         course = stream.course_of(target)
-        strips = stream.strips_of(job.part, target, self.channels(), size)
+        strips = stream.strips_of(job.part, target, self.channels())
         layouts = self.layouts(target.out, job.record)
         if strips and strips.new:  # what was done stands on what is lost
             Making.drop(job.part, target.name, list(layouts))
@@ -362,8 +362,7 @@ class Run:
 
         if self.opened.ground is not None:
             shutil.copyfile(self.opened.ground, job.part / GROUND)
-        classes = self.opened.model.classes if self.opened.head["classes"] else []
-        shown = classes if self.aim.kind == "classes" else []
+        shown = self.opened.model.classes if self.aim.kind == "classes" else []
         features = describe_maps(job.part, self.made, self.assets, shown)
         document = stac.collection_of(features) | {
             "geoml:classes": [c.to_dict() for c in shown],

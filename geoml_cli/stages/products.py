@@ -33,10 +33,11 @@ def layouts_of(
     grid: Grid, answers: Answers, opened: Opened, tags: Mapping[str, str]
 ) -> dict[str, Layout]:
     """The COG of each asset: the map, then what was asked for beside it."""
-    aim, classes = answers.aim, opened.model.classes if opened.head["classes"] else []
+    aim = answers.aim
     units = {one["name"]: one.get("unit") for one in opened.head["values"]}
     found = {}
     if aim.kind == "classes":
+        classes = opened.model.classes
         names = {f"CLASS_{c.id}": c.name for c in classes}
         found[MAP] = Layout(
             grid,

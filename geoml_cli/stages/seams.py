@@ -85,8 +85,7 @@ def shown_at(
     whole = Window(0, 0, target.grid.height, target.grid.width)
     target = replace(target, lattice=laid, keep=whole, area=None)
     windows = tuple(i for i in range(len(laid)) if _meet(laid.reach(i), area))
-    cuts = tuple((slice(None), slice(None)) for _ in windows)
-    course = Course(windows, tuple(laid.blocks[i] for i in windows), cuts)
+    course = Course(windows, (), (), ())  # only to be read
     reader = GroupReader(target, course, head["sensors"], head["codes"])
     total: np.ndarray | None = None
     for n, i in enumerate(windows):

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
@@ -35,16 +36,24 @@ class Course:
     """Windows of a target in the order they are computed, and where each one's block lies in the file."""
 
     windows: tuple[int, ...]
+    rows: tuple[int, ...]  # of windows, each one's
     blocks: tuple[
         Window, ...
     ]  # in the file; of no size where only the strips of a window are wanted
     cuts: tuple[tuple[slice, slice], ...]  # of a block's pixels, those that are in the file
 
     def groups(self, size: int) -> list[range]:
-        """Positions of windows that are computed together: the same ones in every run."""
-        return [
-            range(i, min(i + size, len(self.windows))) for i in range(0, len(self.windows), size)
-        ]
+        """Positions of windows that are computed together: the same ones in every run, also in one of a share.
+
+        They lie in one row of windows.
+        """
+        found = []
+        for _, members in groupby(range(len(self.windows)), key=lambda n: self.rows[n]):
+            row = list(members)
+            found += [
+                range(i, min(i + size, row[-1] + 1)) for i in range(row[0], row[-1] + 1, size)
+            ]
+        return found
 
 
 def course_of(target: Target) -> Course:
@@ -60,7 +69,8 @@ def course_of(target: Target) -> Course:
         blocks.append(Window(both.row - keep.row, both.col - keep.col, both.height, both.width))
         top, left = (max(both.row - own.row, 0), max(both.col - own.col, 0))
         cuts.append((slice(top, top + both.height), slice(left, left + both.width)))
-    return Course(tuple(windows), tuple(blocks), tuple(cuts))
+    rows = tuple(laid.place(i)[0] for i in windows)
+    return Course(tuple(windows), rows, tuple(blocks), tuple(cuts))
 
 
 def _overlap(a: Window, b: Window) -> Window | None:
@@ -322,8 +332,8 @@ def compute(
         writer.sync()
 
 
-def strips_of(folder: Path, target: Target, channels: int, batch: int) -> Strips | None:
+def strips_of(folder: Path, target: Target, channels: int) -> Strips | None:
     """The file of strips of a target whose windows fade."""
     if not target.lattice.fades:
         return None
-    return Strips(folder / f"{target.name}.strips", target.lattice, channels, batch)
+    return Strips(folder / f"{target.name}.strips", target.lattice, channels)

@@ -8,19 +8,22 @@ import numpy as np
 
 from geoml_cli.core.lattice import Lattice
 
+ROWS = 3  # of windows
+
 
 class Strips:
     """Rows of windows in a file of their own, beside the journal, so that a killed run goes on.
 
-    Only as many rows as a batch may reach into are kept: the file grows with the width alone.
+    The row before the one that is computed, that one, and one to spare are kept: a batch lies in
+    one row, so that what it stands on is there when it is computed again. The file grows with
+    the width alone.
     """
 
-    def __init__(self, path: Path, lattice: Lattice, channels: int, batch: int) -> None:
+    def __init__(self, path: Path, lattice: Lattice, channels: int) -> None:
         self.path, self.lattice = path, lattice
         rows, cols = lattice.rows, lattice.cols
-        self._rows = 3 + batch // cols.count
-        below = (self._rows, cols.count, channels, rows.strip, cols.block + cols.strip)
-        beside = (self._rows, cols.count, channels, rows.block, cols.strip)
+        below = (ROWS, cols.count, channels, rows.strip, cols.block + cols.strip)
+        beside = (ROWS, cols.count, channels, rows.block, cols.strip)
         sizes = [4 * math.prod(shape) for shape in (below, beside)]
         total = sizes[0] + sizes[1]
         self.new = not (path.is_file() and path.stat().st_size == total)
@@ -40,12 +43,12 @@ class Strips:
         """Channels (C, h, w) of block i, of what window i and those before it say, `said` (C, H, W) of its reach."""
         below, beside = self._maps
         block, (r, c) = self.lattice.blocks[i], self.lattice.place(i)
-        h, w, slot = block.height, block.width, r % self._rows
+        h, w, slot = block.height, block.width, r % ROWS
         here = below[slot, c]
         here[:, : said.shape[1] - h, : said.shape[2]] = said[:, h:]
         lead = self.lattice.rows.lead(r)[:, None]
         if len(lead):
-            above = below[(r - 1) % self._rows, c][:, : len(lead), : said.shape[2]]
+            above = below[(r - 1) % ROWS, c][:, : len(lead), : said.shape[2]]
             said[:, : len(lead)] = lead * said[:, : len(lead)] + (1 - lead) * above
         said = said[:, :h]
         beside[slot, c][:, :h, : said.shape[2] - w] = said[:, :, w:]
@@ -62,8 +65,8 @@ class Strips:
                 one.flush()
 
     @staticmethod
-    def nbytes(lattice: Lattice, channels: int, batch: int) -> int:
+    def nbytes(lattice: Lattice, channels: int) -> int:
         """Bytes of the file."""
         rows, cols = lattice.rows, lattice.cols
         across = rows.strip * (cols.block + cols.strip) + rows.block * cols.strip
-        return 4 * (3 + batch // cols.count) * cols.count * channels * across
+        return 4 * ROWS * cols.count * channels * across
