@@ -44,7 +44,7 @@ class Aim:
         """What was spread, decided: class ids (B, *S) uint8, the first of equals wins; 0 and 1, or
         values float32, (B, K, *S)."""
         if self.kind == "classes":
-            return spread.argmax(dim=1).byte()
+            return spread.max(dim=1).indices.byte()  # much faster than argmax over this axis
         if self.kind == "present":
             return (spread > 0.5).byte()
         return spread[:, : len(self.names)].float()

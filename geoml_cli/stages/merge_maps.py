@@ -175,4 +175,4 @@ def _join(
             job.check()
             with Reader(describe(str(folder / f"{stem(name, asset)}.tif"), picture=True)) as reader:
                 journal.write(i, reader.read(inner)[0])
-    making.finish(options)
+    making.finish({"NUM_THREADS": "ALL_CPUS"} | options)

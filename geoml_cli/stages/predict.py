@@ -334,7 +334,8 @@ class Run:
             bar.close()
         if making.empty:
             log.warning("%s: holds no valid pixel; its map is all nodata", target.path)
-        making.finish({**dict(one.split("=", 1) for one in self.how.co)})
+        given = {key.upper(): value for key, value in (one.split("=", 1) for one in self.how.co)}
+        making.finish({"NUM_THREADS": "ALL_CPUS"} | given)  # changes no byte
         if strips:
             strips.path.unlink()
         return True

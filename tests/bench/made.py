@@ -40,12 +40,13 @@ def labels(path: Path, side: int) -> Path:
     return path
 
 
-def model(folder: Path, encoder: str) -> Path:
+def model(folder: Path, encoder: str, head: str | None = None, size: int = 128) -> Path:
     """A model trained for one epoch: what it says does not matter here, how fast does."""
     scene, truth = raster(folder / "small.tif", 512), labels(folder / "small_labels.tif", 512)
     tiles, out = str(folder / "tiles"), folder / "model"
-    assert (
-        run(["tile", str(scene), "--labels", str(truth), "--size", "128", "-o", tiles, "-q"]) == 0
-    )
-    assert run(["train", tiles, "--encoder", encoder, "--epochs", "1", "-o", str(out), "-q"]) == 0
+    words = ["--labels", str(truth), "--size", str(size), "--split", "none", "-o", tiles, "-q"]
+    assert run(["tile", str(scene), *words]) == 0
+    words = ["--epochs", "1", "--batch", "1", "-o", str(out), "-q"]
+    words += ["--head", head] if head else []
+    assert run(["train", tiles, "--encoder", encoder, *words]) == 0
     return out

@@ -1,4 +1,4 @@
-"""Anonymous memory of predict at 2048 and 8192 px: flat in the size of the raster."""
+"""Anonymous memory of predict at 4096 and 16384 px: flat in the size of the raster."""
 
 import contextlib
 import io
@@ -33,7 +33,7 @@ def main() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             model = made.model(folder, "unet:width=4,depth=1")
         peaks = {}
-        for side in (2048, 8192):
+        for side in (4096, 16384):
             scene = made.raster(folder / f"{side}.tif", side)
             words = [
                 "predict",
@@ -45,8 +45,8 @@ def main() -> None:
             ]
             peaks[side] = peak_anonymous_mb(words)
     print(
-        f"anonymous memory of predict, 8192 px / 2048 px: {peaks[8192] / peaks[2048]:.2f}"
-        f"  ({peaks[8192]:.0f} MB against {peaks[2048]:.0f} MB)"
+        f"anonymous memory of predict, 16384 px / 4096 px: {peaks[16384] / peaks[4096]:.2f}"
+        f"  ({peaks[16384]:.0f} MB against {peaks[4096]:.0f} MB)"
     )
 
 
