@@ -165,6 +165,10 @@ def _check(how: How, opened: Opened, out: str, polygons: str | None) -> None:
             f"{name}: its tiles were dealt at random, so no ground belongs to one fold and no map can be"
             " out of fold; cut the tiles with --split blocks:8 --folds 5 instead"
         )
+    if how.window and head.get("fixed") and how.window != head["window"]:
+        raise UsageMistake(
+            f"--window {how.window}: {name} takes windows of {head['window']} px only"
+        )
     if how.tta is not None and how.tta not in KINDS:
         raise UsageMistake(f"--tta {how.tta}: write {', '.join(KINDS)}")
     if how.probabilities and aim.kind == "values":
