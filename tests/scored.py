@@ -19,7 +19,7 @@ from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import dumps
 from geoml_cli.formats.raster import describe
 from geoml_cli.formats.stamp import record
-from geoml_cli.formats.vectors import write_geoparquet
+from geoml_cli.formats.vectors import write_vectors
 from geoml_cli.geo.classes import legend
 from geoml_cli.geo.grid import LONLAT, Grid
 
@@ -47,7 +47,7 @@ def folder_of(path, maps, ground=None, out_of_fold=False):
     if ground is not None:
         roles, shapes = [r for r, _ in ground], [g for _, g in ground]
         rows = {"member": range(len(roles)), "role": roles, "scene": "a", "datetime": None}
-        write_geoparquet(
+        write_vectors(
             path / "ground.parquet", geopandas.GeoDataFrame(rows, geometry=shapes, crs=LONLAT)
         )
     members = {p.name: digest_file(p) for p in path.iterdir()}

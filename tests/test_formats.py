@@ -26,7 +26,7 @@ from geoml_cli.formats.jsonfile import canonical, dumps, read_json, sha256_of
 from geoml_cli.formats.model import Model, save_weights
 from geoml_cli.formats.raster import Reader, describe, physical
 from geoml_cli.formats.tileset import TileSet, read_tileset, save_array
-from geoml_cli.formats.vectors import class_value, digest_vectors, read_vectors, write_geoparquet
+from geoml_cli.formats.vectors import class_value, digest_vectors, read_vectors, write_vectors
 from geoml_cli.geo.grid import Grid, Window
 
 UTM = Grid("EPSG:32633", from_origin(500_000, 5_000_000, 10, 10), 530, 700)
@@ -312,8 +312,8 @@ def table(n=5):
 
 def test_geoparquet_opens_elsewhere_and_equal_tables_give_equal_bytes(tmp_path):
     path = tmp_path / "a.parquet"
-    write_geoparquet(path, table())
-    write_geoparquet(tmp_path / "b.parquet", table())
+    write_vectors(path, table())
+    write_vectors(tmp_path / "b.parquet", table())
     assert path.read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["a.parquet", "b.parquet"]
     found = geopandas.read_parquet(path)

@@ -16,7 +16,7 @@ from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import dumps, read_json
 from geoml_cli.formats.stamp import record
 from geoml_cli.formats.tileset import INDEX, NAME, save_array
-from geoml_cli.formats.vectors import write_geoparquet
+from geoml_cli.formats.vectors import write_vectors
 from geoml_cli.geo.bounds import footprint
 from geoml_cli.geo.cells import Scattered
 from geoml_cli.geo.grid import Grid
@@ -106,7 +106,7 @@ def write(folder: Path, truth: dict, split, placed: bool = True) -> None:
     table = geopandas.GeoDataFrame(rows_of(truth, placed), geometry="geometry", crs="OGC:CRS84")
     for column in ("fold", "crop"):
         table[column] = table[column].astype("Int16")
-    write_geoparquet(folder / INDEX, table)
+    write_vectors(folder / INDEX, table)
     grid = SCENE if placed else Grid("", SCENE.transform, SCENE.height, SCENE.width)
     said = [("s", "image"), ("d", "dem")]
     scenes = [{"id": i, "datetime": None, "sensor": s, **grid.to_dict()} for i, s in said]
@@ -187,7 +187,7 @@ def test_the_distance_from_test_to_train_is_that_between_squares(tiles, truth, c
     if keep == "some":
         kept = (np.arange(SIDE * SIDE) % 2 == 0) & (np.arange(SIDE * SIDE) // SIDE % 2 == 0)
         table = geopandas.read_parquet("tiles/index.parquet")
-        write_geoparquet(tiles / INDEX, table[kept].reset_index(drop=True))
+        write_vectors(tiles / INDEX, table[kept].reset_index(drop=True))
     squares = np.array([shapely.box(*grid.bounds) for grid in grids()])
     test, train = squares[kept & (fold == 2)], squares[kept & (fold == 0)]
     away = shapely.distance(test[:, None], train[None]).min(axis=1)
@@ -213,7 +213,7 @@ def spoil(name: str, change) -> None:
 def index(column: str, row: int, value: object) -> None:
     table = geopandas.read_parquet("tiles/index.parquet")
     table.at[row, column] = value
-    write_geoparquet(Path("tiles/index.parquet"), table)
+    write_vectors(Path("tiles/index.parquet"), table)
 
 
 def put(at: tuple, value: object):

@@ -20,7 +20,7 @@ from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.stamp import record
 from geoml_cli.formats.tileset import INDEX, NAME, Tiles, read_tileset, save_array
-from geoml_cli.formats.vectors import write_geoparquet
+from geoml_cli.formats.vectors import write_vectors
 from geoml_cli.stages.buffers import LARGE, Buffers
 from geoml_cli.stages.feed import Feed, class_weights
 from geoml_cli.stages.gather import gather
@@ -106,7 +106,7 @@ def write(folder, truth, folds=FOLDS, split=True, layers=PIXEL + TILE, statistic
     for column in ("fold", "crop"):
         if column in table:
             table[column] = table[column].astype("Int16")
-    write_geoparquet(folder / INDEX, table)
+    write_vectors(folder / INDEX, table)
     sensors = [
         {"name": "image", "bands": BANDS, "dtype": "uint16", "gsd_m": 10.0, "frames": 2},
         {"name": "dem", "bands": [{"name": "z"}], "dtype": "float32", "gsd_m": 10.0, "frames": 1},

@@ -70,6 +70,8 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
         found = _of_tiff(path)
     elif path.suffix.lower() in (".parquet", ".geoparquet") and path.is_file():
         found = _of_parquet(path)
+    elif path.suffix.lower() == ".gpkg" and path.is_file():
+        found = _of_gpkg(path)
     else:
         return None
     if found is not None:
@@ -101,6 +103,17 @@ def _of_parquet(path: Path) -> dict[str, Any] | None:
         text = (parquet.read_schema(path).metadata or {}).get(b"geoml")
         return json.loads(text) if text else None
     except (pyarrow.ArrowException, OSError, ValueError):
+        return None
+
+
+def _of_gpkg(path: Path) -> dict[str, Any] | None:
+    import pyogrio
+
+    try:
+        layers = pyogrio.list_layers(path)
+        text = (pyogrio.read_info(path, layers[0][0])["dataset_metadata"] or {}).get("GEOML")
+        return json.loads(text) if text else None
+    except (pyogrio.errors.DataSourceError, IndexError, ValueError):
         return None
 
 

@@ -1,20 +1,26 @@
 """Vector files of any kind that GDAL reads, and GeoParquet."""
 
 import math
+import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import geopandas
 import pyogrio
+from pyarrow import parquet
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from geoml_cli.errors import GeomlError
+from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.commit import whole_file
 from geoml_cli.formats.digest import digest_file
-from geoml_cli.formats.jsonfile import sha256_of
+from geoml_cli.formats.jsonfile import canonical, sha256_of
 
 PARQUET = (".parquet", ".geoparquet")
+GPKG = ".gpkg"
+NO_DATE = "2000-01-01T00:00:00.000Z"  # in place of the clock's
 
 
 def read_vectors(
@@ -89,10 +95,40 @@ def digest_vectors(path: str) -> str:
 SHAPEFILE = {".shp", ".dbf", ".shx", ".prj", ".cpg"}
 
 
-def write_geoparquet(path: Path, table: geopandas.GeoDataFrame) -> None:
-    """Write GeoParquet 1.1, whole or not at all; equal tables give equal bytes."""
-    with whole_file(path) as temporary:
-        table.to_parquet(temporary, index=False, schema_version="1.1.0", compression="zstd")
+def write_vectors(
+    path: Path, table: geopandas.GeoDataFrame, record: dict[str, Any] | None = None
+) -> None:
+    """Write GeoParquet or a GeoPackage with its record, whole or not at all; equal tables give equal bytes."""
+    suffix = path.suffix.lower()
+    text = None if record is None else canonical(record).decode()
+    if suffix in PARQUET:
+        with whole_file(path) as temporary:
+            table.to_parquet(temporary, index=False, schema_version="1.1.0", compression="zstd")
+            if text is not None:
+                found = parquet.read_table(temporary)
+                told = {**(found.schema.metadata or {}), b"geoml": text.encode()}
+                parquet.write_table(
+                    found.replace_schema_metadata(told), temporary, compression="zstd"
+                )
+        return
+    if suffix != GPKG:
+        raise UsageMistake(f"{path}: write NAME.parquet or NAME.gpkg")
+    with whole_file(path) as temporary, TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / path.name  # its driver is particular about the suffix
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": NO_DATE})
+        try:
+            pyogrio.write_dataframe(
+                table,
+                built,
+                driver="GPKG",
+                layer=path.stem,
+                dataset_metadata=None if text is None else {"GEOML": text},
+            )
+        except (DataSourceError, DataLayerError) as error:
+            raise GeomlError(f"{path}: could not be written ({error})") from None
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+        os.replace(built, temporary)
 
 
 def class_value(value: object) -> str | None:

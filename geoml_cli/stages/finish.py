@@ -11,7 +11,7 @@ import pandas
 from geoml_cli.errors import GeomlError, NothingMatched
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.tileset import INDEX, SPLITS
-from geoml_cli.formats.vectors import write_geoparquet
+from geoml_cli.formats.vectors import write_vectors
 from geoml_cli.geo.apart import leakage
 from geoml_cli.geo.bounds import footprints
 from geoml_cli.geo.grid import LONLAT, Grid, Window
@@ -44,7 +44,7 @@ def finish(job: Job, head: dict[str, Any], done: Done) -> None:
         )
     if head["format"] != "virtual":
         del head["places"]
-    write_geoparquet(job.part / INDEX, table)
+    write_vectors(job.part / INDEX, table)
     for number in range(len(done)):
         for note in notes_of(job.part, number):
             note.unlink(missing_ok=True)

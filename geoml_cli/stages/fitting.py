@@ -16,7 +16,7 @@ from geoml_cli.core.scoring import Stats, merge
 from geoml_cli.errors import GeomlError, Stopped
 from geoml_cli.formats.jsonfile import dumps
 from geoml_cli.formats.model import GROUND, ITEM, WEIGHTS, save_weights
-from geoml_cli.formats.vectors import write_geoparquet
+from geoml_cli.formats.vectors import write_vectors
 from geoml_cli.stages.carried import carry
 from geoml_cli.stages.events import Events
 from geoml_cli.stages.feed import parts_of
@@ -64,7 +64,7 @@ def fit_all(job: Job, order: Order, ranks: Ranks) -> None:
     halo = reach(network)
     save_weights(job.part / WEIGHTS, [one.tensors for one in fitted])
     table = ground_table(order.tiles, shares)
-    write_geoparquet(job.part / GROUND, table)
+    write_vectors(job.part / GROUND, table)
     carry([one for one in order.parts.values() if one], job.part)
     scores = test_scores(order, fitted)
     if scores:
