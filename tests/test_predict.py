@@ -281,7 +281,6 @@ def test_a_killed_run_goes_on_to_the_same_bytes(here, signum):
         "import sys, time, geoml_cli.cli as cli, geoml_cli.stages.stream as stage\n"
         "write = stage.Making.write\n"
         "stage.Making.write = lambda *a: (time.sleep(0.005), write(*a))\n"
-        "stage.SYNC_S = 0.05\n"
         "cli.main(sys.argv[1:])"
     )
     process = subprocess.Popen(

@@ -1,7 +1,6 @@
 """Windows on their way: read ahead in threads, in order, in batches that never change, through the model, written behind."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,9 +25,8 @@ from geoml_cli.stages.shown import Looking, Seen, mirrored
 from geoml_cli.stages.strips import Strips
 from geoml_cli.stages.targets import Target
 
-SYNC_S = 2.0  # what a kill may cost
+FLUSH = 0.5  # of the writer's time, which the device does not wait for; a kill costs what is not flushed
 AHEAD = 1  # batches that are read and wait, a reader
-BEHIND = 2  # batches that are computed and wait to be written
 
 
 @dataclass(frozen=True)
@@ -260,7 +258,7 @@ class Writer:
     ) -> None:
         self.target, self.course, self.making = target, course, making
         self.mapper, self.strips = mapper, strips
-        self._flushed = time.monotonic()
+        self._flushed, self._cost = time.monotonic(), 0.0
 
     @torch.inference_mode()
     def write(self, group: Group, said: Sequence[torch.Tensor]) -> None:
@@ -282,15 +280,17 @@ class Writer:
                 continue
             arrays = self.mapper.answers.of(channels[None])
             self.making.write(n, {k: v[0][(..., *cut)] for k, v in arrays.items()}, seen[cut])
-        if self.strips or time.monotonic() - self._flushed > SYNC_S:
+        if self.strips or time.monotonic() - self._flushed >= self._cost / FLUSH:
             self.sync()
 
     def sync(self) -> None:
         """What is written counts as done."""
+        began = time.monotonic()
         if self.strips:
             self.strips.sync()
         self.making.sync()
         self._flushed = time.monotonic()
+        self._cost = self._flushed - began
 
 
 def undone(course: Course, done: np.ndarray, batch: int) -> list[range]:
@@ -308,9 +308,9 @@ def compute(
 ) -> Iterator[int]:
     """Bring groups through the model: `jobs` threads read, one writes; gives the windows of each as it is sent off.
 
-    What was computed is written and flushed however this ends.
+    One batch is written while the next is computed; what was computed is written and flushed however this ends.
     """
-    waiting: deque[Future[None]] = deque()
+    writing: Future[None] | None = None
     pool = ThreadPoolExecutor(1, "geoml-writer")
     laid = reader.target.lattice
     try:
@@ -320,12 +320,12 @@ def compute(
             if group.batch is not None:
                 places = [laid.place(reader.course.windows[n]) for n in group.busy]
                 said = mapper.ask(group.batch, places, laid, group.folds)
-            waiting.append(pool.submit(writer.write, replace(group, batch=None), said))
-            while len(waiting) > BEHIND:
-                waiting.popleft().result()
+            if writing:
+                writing.result()
+            writing = pool.submit(writer.write, replace(group, batch=None), said)
             yield len(group.members)
-        while waiting:
-            waiting.popleft().result()
+        if writing:
+            writing.result()
     finally:
         pool.shutdown(wait=True)
         reader.close()
