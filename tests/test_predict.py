@@ -373,3 +373,23 @@ def test_windows_start_on_the_lattice():
     assert axis.firsts[:3] == (-16, 88, 192) and axis.size == 104 + 2 * 16
     assert axis.edges[:3] == (0, 104, 208) and axis.edges[-1] == 1000
     assert finite(77, 1, 13, 8, 100).size == 80 + 2 * 16
+
+
+def test_fewer_windows_at_a_time_where_memory_runs_out(here, monkeypatch, capsys):
+    assert predict(out="whole/") == 0
+    plain, asked = networks.Network.forward, []
+
+    def small(self, batch):
+        asked.append(len(batch.images))
+        if len(batch.images) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return plain(self, batch)
+
+    monkeypatch.setattr(networks.Network, "forward", small)
+    assert predict("--window", 16, "--batch", 9) == 0
+    assert "out of memory: going on with 2 windows" in capsys.readouterr().err
+    assert asked[0] > 2 and max(asked[1:]) == 2  # once is enough
+    assert (read() == read("whole/scene.tif")).all()
+    monkeypatch.setattr(networks.Network, "forward", lambda *_: (_ for _ in ()).throw(MemoryError))
+    assert predict("--window", 32, out="none/") == 1
+    assert "lower --window" in capsys.readouterr().err

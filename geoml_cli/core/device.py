@@ -105,3 +105,13 @@ def place(module: nn.Module, device: Device) -> nn.Module:
         if hasattr(part, "channels_last"):
             setattr(part, "channels_last", True)  # noqa: B010
     return module.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of an accelerator or of the machine."""
+    said = str(error)
+    return (
+        isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+        or "can't allocate memory" in said
+        or "out of memory" in said
+    )

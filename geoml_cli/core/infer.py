@@ -1,5 +1,6 @@
 """Networks of an ensemble asked about windows, and what their answers come to."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,11 +9,13 @@ import torch
 
 from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
-from geoml_cli.core.device import Device, place
+from geoml_cli.core.device import Device, out_of_memory, place
 from geoml_cli.core.lattice import Axis, Lattice
 from geoml_cli.core.tta import averaged
+from geoml_cli.errors import GeomlError
 from geoml_cli.geo.splits import NONE
 
+log = logging.getLogger("geoml")
 SCALE = 250  # shares are stored as whole numbers of 1 / 250 in a byte; 255 is nodata
 
 
@@ -75,6 +78,7 @@ class Mapper:
     ) -> None:
         self.networks = [place(n.eval(), device) for n in networks]
         self.answers, self.device, self.tta = answers, device, tta
+        self.most: int | None = None  # windows that memory has room for, once that is known
 
     @torch.inference_mode()
     def ask(
@@ -98,7 +102,7 @@ class Mapper:
         for member in members:
             if not whole and member not in wanted:
                 continue
-            given = self._given(self.networks[member], batch, places, lattice)
+            given = self._fitting(self.networks[member], batch, places, lattice)
             if folds is not None:
                 masks = [torch.from_numpy(f == member).to(given[0].device) for f in folds]
                 out = out or [torch.zeros_like(one) for one in given]
@@ -111,6 +115,34 @@ class Mapper:
         assert out is not None
         none = [torch.from_numpy(f == NONE).to(mean[0].device) for f in folds]
         return [torch.where(m, g, o) for m, g, o in zip(none, mean, out, strict=True)]
+
+    def _fitting(
+        self,
+        network: torch.nn.Module,
+        batch: Batch,
+        places: Sequence[tuple[int, int]],
+        lattice: Lattice,
+    ) -> list[torch.Tensor]:
+        """Channels of one member, of as many windows at a time as there is room for."""
+        while True:
+            most = min(self.most or len(places), len(places))
+            try:
+                out: list[torch.Tensor] = []
+                for i in range(0, len(places), most):
+                    part = batch if most == len(places) else batch.part(i, i + most)
+                    out += self._given(network, part, places[i : i + most], lattice)
+                return out
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            if most == 1:
+                raise GeomlError(
+                    f"out of memory with one window of {lattice.rows.size} x {lattice.cols.size} px; lower --window"
+                )
+            self.most = most // 2
+            if self.device.torch.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("out of memory: going on with %d windows at a time", self.most)
 
     def _given(
         self,

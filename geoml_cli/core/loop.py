@@ -14,7 +14,7 @@ from torch import nn
 from geoml_cli.core.augment import chain
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.checkpoint import Progress, State
-from geoml_cli.core.device import Device
+from geoml_cli.core.device import Device, out_of_memory
 from geoml_cli.core.ranks import Ranks
 from geoml_cli.core.schedule import rate
 from geoml_cli.core.tune import train_mode
@@ -144,7 +144,7 @@ class Loop:
                 loss = self._gradients(batch, micro)
                 break
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if micro == 1 or world > 1:
                     raise GeomlError(
@@ -260,13 +260,3 @@ def seeded(seed: int, step: int) -> torch.Generator:
 
 def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of an accelerator or of the machine."""
-    said = str(error)
-    return (
-        isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
-        or "can't allocate memory" in said
-        or "out of memory" in said
-    )
