@@ -68,7 +68,7 @@ MISTAKES = [
     ("list encoders heads", "unexpected extra argument(s) (heads)"),
     ("list --jsn", "no option called --jsn; did you mean --json?"),
     ("help exitcodes", "no topic called exitcodes; did you mean exit-codes?"),
-    ("help qqq", "no topic called qqq; there are exit-codes, artifacts, pipes, fetch,"),
+    ("help qqq", "no topic called qqq; there are exit-codes, artifacts, models, pipes,"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import warnings
 import zipfile
@@ -16,6 +17,7 @@ import torch
 from geoml_cli.cli import run
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.lattice import mirror
+from geoml_cli.formats.card import KINDS, read_card
 from geoml_cli.stages.models import open_model
 
 pytest.importorskip("onnxruntime")
@@ -228,3 +230,13 @@ def test_clouds_are_those_of_the_authors_own_program(here, chip, bands, monkeypa
     assert (read("map.tif")[0] == want).all() and len(np.unique(want)) == 3
     for name in [name for name in sys.modules if name.startswith("ukis_csmask")]:
         del sys.modules[name]
+
+
+def test_the_card_that_help_shows_is_one(capsys):
+    assert run(["help", "models"]) == 0
+    text = capsys.readouterr().out
+    text = text[text.index('{"bands"') : text.index("\n\nBands")]
+    kept = [re.sub(r"\s{4,}[\w(].*", "", x) for x in text.splitlines() if '"values"' not in x]
+    card = json.loads(re.sub(r"}\s+or.*", "}", "".join(kept)))
+    assert set(card) | {"values", "source", "licence"} == set(KINDS)
+    read_card(card, "help")

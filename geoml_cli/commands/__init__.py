@@ -13,5 +13,6 @@ COMMANDS = {  # verb: the first line of its docstring, so that listing the verbs
 TOPICS = {  # of `geoml help`
     "exit-codes": "What the exit statuses mean.",
     "artifacts": "The files that travel between commands.",
+    "models": "What --model takes, and the card of an ONNX file.",
     "pipes": "What is read from stdin and written to stdout.",
 }

@@ -19,10 +19,34 @@ line, or JSON (STAC items, one a line or a collection), told apart by the first 
 stdout is data: the paths written, one a line; --ndjson prints one record a line, --json
 one summary. stderr is for people."""
 
+MODELS = """\
+--model takes a folder of `geoml train`, an ONNX file, or one in a Python package:
+
+NAME.onnx                with NAME.json, its card, beside it
+pkg:PACKAGE/NAME.onnx    of an installed package, or pkg:FOLDER/NAME.whl/NAME.onnx of a wheel;
+                         nothing of the package is run
+
+A card says what goes in and what comes out. Only bands and classes (or values) must be there:
+
+{"bands": ["blue", "green", {"name": "red", "wavelength_nm": 665}],
+ "classes": ["clear", {"name": "cloud", "color": "#ffffff"}],
+ "values": [{"name": "height", "unit": "m"}],    instead of classes
+ "mean": [0.1, 0.1, 0.1], "std": [1, 1, 1],      (value * scale - mean) / std goes in
+ "scale": 1,
+ "outputs": "logits",                            or probabilities
+ "layout": "NCHW",                               or NHWC
+ "gsd_m": 30,                                    pixels are brought to this size
+ "halo": 40, "stride": 8,                        pixels of context, if that many are enough;
+ "window": 256, "overlap": 52,                   else windows of this size are blended
+ "rim": "reflect"}                               or symmetric: what lies beyond the raster
+
+Bands are found by name (`geoml info` of a raster tells them), whatever their order."""
+
 
 def command(
     topic: Annotated[
-        str, typer.Argument(metavar="TOPIC", help="A command, exit-codes, artifacts or pipes.")
+        str,
+        typer.Argument(metavar="TOPIC", help="A command, exit-codes, artifacts, models or pipes."),
     ],
 ) -> None:
     """Explain a command or a topic, such as exit-codes.
@@ -41,8 +65,8 @@ def command(
     if topic == "exit-codes":
         for status, meaning in MEANING.items():
             print(f"{status.value:4}  {meaning}")
-    elif topic in ("artifacts", "pipes"):
-        print(ARTIFACTS if topic == "artifacts" else PIPES)
+    elif topic in TOPICS:
+        print({"artifacts": ARTIFACTS, "models": MODELS, "pipes": PIPES}[topic])
     else:
         known = [*TOPICS, *COMMANDS]
         near = get_close_matches(topic, known, 1)

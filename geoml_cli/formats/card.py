@@ -54,7 +54,7 @@ def read_card(plain: Any, where: str) -> dict[str, Any]:
     """A card with every key in place; what is wrong with it is said in one line."""
 
     def wrong(what: str) -> GeomlError:
-        return GeomlError(f"{where}: {what}; `geoml help predict` shows what a card holds")
+        return GeomlError(f"{where}: {what}; `geoml help models` shows what a card holds")
 
     if not isinstance(plain, Mapping):
         raise wrong("is no JSON object of bands and classes")
