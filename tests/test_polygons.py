@@ -259,5 +259,7 @@ def test_what_goes_with_what(model, capsys):
     assert run([*words, "--polygons", "a.shp"]) == 2
     assert run([*words, "--polygons", "a.gpkg", "--shard", "1/2"]) == 2
     assert "--merge" in capsys.readouterr().err
-    assert not (model / "maps").exists()
+    assert run([*words, "--polygons", "none/a.gpkg"]) == 1
+    assert "there is no folder none" in capsys.readouterr().err
+    assert not [p for p in model.iterdir() if "maps" in p.name]
     assert json.loads((model / "model/model.json").read_text())["aim"]["kind"] == "classes"

@@ -123,6 +123,8 @@ class Job:
     def _look(self) -> None:
         """Decide between up to date, stale (ours, replaced) and foreign (refused)."""
         for path in self.beside:
+            if not path.parent.is_dir():
+                raise GeomlError(f"{path}: there is no folder {path.parent}; make it first")
             self.is_made(path)
         if not os.path.lexists(self.out):
             return
