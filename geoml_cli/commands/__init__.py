@@ -4,6 +4,7 @@ COMMANDS = {  # verb: the first line of its docstring, so that listing the verbs
     "fetch": "Find scenes in a STAC catalog and keep the pixels of an area.",
     "tile": "Cut scenes and their labels into tiles to train on.",
     "train": "Fit a model on labelled tiles.",
+    "embed": "Turn imagery into vectors, and ask vectors for what is alike.",
     "predict": "Map rasters with a trained model and write COGs.",
     "evaluate": "Score maps against reference data.",
     "list": "Name the parts there are: encoders, heads, metrics, ...",

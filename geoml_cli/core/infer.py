@@ -1,8 +1,9 @@
 """Networks of an ensemble asked about windows, and what their answers come to."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from geoml_cli.errors import GeomlError
 from geoml_cli.geo.splits import NONE
 
 log = logging.getLogger("geoml")
+Result = TypeVar("Result")
 SCALE = 250  # shares are stored as whole numbers of 1 / 250 in a byte; 255 is nodata
 
 
@@ -70,6 +72,30 @@ def _entropy(p: torch.Tensor) -> torch.Tensor:
     return (torch.special.entr(p) + torch.special.entr(1 - p)) / np.log(2)
 
 
+class Room:
+    """How many windows memory has room for at a time: halved where it runs out."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.most: int | None = None  # once that is known
+
+    def each(self, count: int, work: Callable[[int, int], Result]) -> list[Result]:
+        """Results of `work(start, stop)` over 0 .. count, in parts that fit."""
+        while True:
+            most = min(self.most or count, count)
+            try:
+                return [work(i, min(i + most, count)) for i in range(0, count, most)]
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            if most == 1:
+                raise GeomlError("out of memory with one window; lower --window")
+            self.most = most // 2
+            if self.device.torch.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("out of memory: going on with %d windows at a time", self.most)
+
+
 class Mapper:
     """Networks of an ensemble, ready to be asked about windows."""
 
@@ -78,7 +104,7 @@ class Mapper:
     ) -> None:
         self.networks = [place(n.eval(), device) for n in networks]
         self.answers, self.device, self.tta = answers, device, tta
-        self.most: int | None = None  # windows that memory has room for, once that is known
+        self.room = Room(device)
 
     @torch.inference_mode()
     def ask(
@@ -124,25 +150,12 @@ class Mapper:
         lattice: Lattice,
     ) -> list[torch.Tensor]:
         """Channels of one member, of as many windows at a time as there is room for."""
-        while True:
-            most = min(self.most or len(places), len(places))
-            try:
-                out: list[torch.Tensor] = []
-                for i in range(0, len(places), most):
-                    part = batch if most == len(places) else batch.part(i, i + most)
-                    out += self._given(network, part, places[i : i + most], lattice)
-                return out
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-            if most == 1:
-                raise GeomlError(
-                    f"out of memory with one window of {lattice.rows.size} x {lattice.cols.size} px; lower --window"
-                )
-            self.most = most // 2
-            if self.device.torch.type == "cuda":
-                torch.cuda.empty_cache()
-            log.warning("out of memory: going on with %d windows at a time", self.most)
+
+        def given(start: int, stop: int) -> list[torch.Tensor]:
+            part = batch if stop - start == len(places) else batch.part(start, stop)
+            return self._given(network, part, places[start:stop], lattice)
+
+        return [one for some in self.room.each(len(places), given) for one in some]
 
     def _given(
         self,

@@ -81,6 +81,16 @@ class Axis:
         t = (self._centres(start, stop) - self.firsts[k]) / max(self.fade - 1, 1)
         return (0.5 * (1 - np.cos(np.pi * np.clip(t, 0, 1)))).astype(np.float32)
 
+    def weights(self, k: int) -> np.ndarray:
+        """How much window k counts for on the map's pixels edges[k] .. stop(k)."""
+        out = np.ones(self.stop(k) - self.edges[k], np.float32)
+        lead = self.lead(k)
+        out[: len(lead)] = lead
+        if k + 1 < self.count:
+            after = 1 - self.lead(k + 1)
+            out[self.edges[k + 1] - self.edges[k] :] = after
+        return out
+
     def taken(self, k: int) -> slice | np.ndarray:
         """What of window k makes the map's pixels edges[k] .. stop(k): a slice, or weights (n, size).
 
@@ -171,11 +181,15 @@ def _up(n: int, stride: int) -> int:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Blocks of a map, row by row, and the window that each is computed in."""
+    """Blocks of a map, row by row, and the window that each is computed in.
+
+    With `step` > 1 the axes are of patches of as many pixels: the map holds one value for each.
+    """
 
     rows: Axis
     cols: Axis
     per_tile: bool = False
+    step: int = 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -211,8 +225,9 @@ class Lattice:
 
     def window(self, i: int) -> Window:
         """Window i in the network's pixels; all have one shape, also those that stick out."""
-        r, c = self.place(i)
-        return Window(self.rows.firsts[r], self.cols.firsts[c], self.rows.size, self.cols.size)
+        (r, c), step = self.place(i), self.step
+        at = (self.rows.firsts[r], self.cols.firsts[c], self.rows.size, self.cols.size)
+        return Window(*(n * step for n in at))
 
     @property
     def computed(self) -> float:
@@ -241,6 +256,35 @@ def lay(
         overlap = max(2, round(size * blend[1] / blend[0]))
     rows, cols = (fading(n, ratio, size, overlap) for n in shape)
     return Lattice(rows, cols)
+
+
+def patches(
+    shape: tuple[int, int],
+    step: int,
+    *,
+    halo: int | None,
+    stride: int,
+    window: int,
+    given: bool,
+) -> Lattice:
+    """Lay windows for a map of one value for each `step` x `step` of (height, width) px.
+
+    `stride` is that of the coarsest map of the network, `window` the side, px, of those that fade into each
+    other where there is no halo; with `given` also that of blocks where there is one.
+    """
+    sizes = [-(-n // step) for n in shape]
+    if halo is None:
+        side = max(_up(window, stride) // step, 1)
+        overlap = min(max(3, round(2 * FADE * side)), side - 1)
+        rows, cols = (fading(n, 1, side, overlap) for n in sizes)
+        return Lattice(rows, cols, step=step)
+    across, around = max(stride // step, 1), -(-halo // step)
+    blocks = [window if given else chosen(n, halo, stride) for n in shape]
+    rows, cols = (
+        finite(n, 1, around, across, max(block // step, 1))
+        for n, block in zip(sizes, blocks, strict=True)
+    )
+    return Lattice(rows, cols, step=step)
 
 
 def mirror(start: int, count: int, length: int, symmetric: bool = False) -> np.ndarray:

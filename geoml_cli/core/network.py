@@ -66,14 +66,36 @@ class Network(nn.Module):
             heads = list(self.head)
             outs = [self._decode(h, maps, batch) for h, maps in zip(heads, found, strict=True)]
             return outs if each else _mean(outs, seen)
-        mixed = [
-            [mix(m) for mix, m in zip(mixes, maps, strict=True)]  # type: ignore[call-overload]
-            for mixes, maps in zip(self.mixes, found, strict=True)
-        ]
+        mixed = self._mixed(found)
         if each:
             return [self._decode(self.head, maps, batch) for maps in mixed]
         fused = [_mean(list(level), seen) for level in zip(*mixed, strict=True)]
         return self._decode(self.head, fused, batch)
+
+    def _mixed(self, found: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
+        """Maps of every sensor, ready to be added."""
+        return [
+            [mix(m) for mix, m in zip(mixes, maps, strict=True)]  # type: ignore[call-overload]
+            for mixes, maps in zip(self.mixes, found, strict=True)
+        ]
+
+    def maps(self, batch: Batch) -> list[torch.Tensor]:
+        """Feature maps (B, C, h, w), fine to coarse, as a head is given them; of sensors that are fused late
+        one after the other.
+        """
+        seen = [batch, *batch.others[: len(self.sensors) - 1]]
+        found = [sensor(one) for sensor, one in zip(self.sensors, seen, strict=True)]
+        if len(found) == 1:
+            return found[0]
+        if self.late:
+            return [torch.cat(level, dim=1) for level in zip(*found, strict=True)]
+        return [_mean(list(level), seen) for level in zip(*self._mixed(found), strict=True)]
+
+    def summary(self, batch: Batch) -> torch.Tensor:
+        """What the encoders say of each sample as one, (B, D); sensors one after the other."""
+        seen = [batch, *batch.others[: len(self.sensors) - 1]]
+        each = [sensor.summary(one) for sensor, one in zip(self.sensors, seen, strict=True)]  # type: ignore[operator]
+        return torch.cat(each, dim=1)
 
     def _decode(self, head: nn.Module, maps: list[torch.Tensor], batch: Batch) -> torch.Tensor:
         size = batch.images.shape[-2:]
@@ -149,7 +171,11 @@ def _sensor(
     native = registry.constant("encoders", name, "time") == "native"
     bands, frames = about["bands"] + spec.get("codes", 0), about["frames"]
     time = spec.get("time") or "stack"
-    if native:
+    if native and registry.constant("encoders", name, "BANDS"):
+        encoder = registry.make(
+            "encoders", spec["encoder"], bands, frames, about.get("names") or ()
+        )
+    elif native:
         encoder = registry.make("encoders", spec["encoder"], bands, frames)
     else:
         stacked = bands * frames if time == "stack" else bands

@@ -33,12 +33,7 @@ class Sensor(nn.Module):
 
     def forward(self, batch: Batch) -> list[torch.Tensor]:
         """Feature maps; what is not valid enters as the mean."""
-        x = (batch.images - self.mean[:, None, None]) / self.std[:, None, None]
-        x = torch.where(batch.valid[:, :, None], x, 0.0)  # (B, T, C, H, W)
-        if batch.codes is not None:
-            codes = batch.codes if batch.codes.ndim == 5 else batch.codes[..., None, None]
-            codes = codes.expand(*codes.shape[:3], *x.shape[-2:])
-            x = torch.cat([x, codes.to(x.dtype)], dim=2)
+        x = self._entered(batch)
         b, t = x.shape[:2]
         if self.time == "native":
             return self._necked(self.encoder(x, batch))
@@ -49,6 +44,27 @@ class Sensor(nn.Module):
         if self.attention is not None:
             return self.attention(dated, batch)
         return [_mean_of_dates(one, batch.valid) for one in dated]
+
+    def summary(self, batch: Batch) -> torch.Tensor:
+        """What the encoder says of each sample as one (B, D), the mean of the dates that show anything."""
+        x, said = self._entered(batch), self.encoder.summary
+        if self.time == "native":
+            return said(x, batch)  # type: ignore[operator]
+        if self.time == "stack":
+            return said(self._laid(x.flatten(1, 2)))  # type: ignore[operator]
+        dated = said(self._laid(x.flatten(0, 1))).unflatten(0, x.shape[:2])  # type: ignore[operator]
+        weight = batch.valid.flatten(2).any(2)[..., None].to(dated.dtype) + 1e-3
+        return (dated * weight).sum(1) / weight.sum(1)
+
+    def _entered(self, batch: Batch) -> torch.Tensor:
+        """What the encoder is given (B, T, C, H, W)."""
+        x = (batch.images - self.mean[:, None, None]) / self.std[:, None, None]
+        x = torch.where(batch.valid[:, :, None], x, 0.0)
+        if batch.codes is not None:
+            codes = batch.codes if batch.codes.ndim == 5 else batch.codes[..., None, None]
+            codes = codes.expand(*codes.shape[:3], *x.shape[-2:])
+            x = torch.cat([x, codes.to(x.dtype)], dim=2)
+        return x
 
     def _laid(self, x: torch.Tensor) -> torch.Tensor:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x

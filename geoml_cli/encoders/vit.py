@@ -40,6 +40,14 @@ class ViTMaps(nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Maps of patch tokens; the last one is normed."""
+        maps, _ = self._run(x)
+        return cropped(maps, x.shape[-2:], self.strides)
+
+    def summary(self, x: torch.Tensor) -> torch.Tensor:
+        """The class token (B, D), normed."""
+        return self._run(x)[1]
+
+    def _run(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         whole = fitted(x, self._patch)
         size = [n // self._patch for n in whole.shape[-2:]]
         tokens = self.model.embeddings(whole, interpolate_pos_encoding=True)
@@ -50,7 +58,7 @@ class ViTMaps(nn.Module):
                 last = i == len(self.model.layers) - 1
                 seen = (self.model.layernorm(tokens) if last else tokens)[:, 1:]  # no class token
                 maps.append(seen.transpose(1, 2).unflatten(2, size))
-        return cropped(maps, x.shape[-2:], self.strides)
+        return maps, self.model.layernorm(tokens[:, 0])
 
 
 def build(

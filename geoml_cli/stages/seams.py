@@ -94,7 +94,7 @@ def shown_at(
             continue
         r, c = laid.place(i)
         [said] = mapper.ask(group.batch, [(r, c)], laid)
-        weighed = said.cpu().numpy() * _weights(laid.rows, r)[:, None] * _weights(laid.cols, c)
+        weighed = said.cpu().numpy() * laid.rows.weights(r)[:, None] * laid.cols.weights(c)
         if total is None:
             total = np.zeros((len(said), area.height, area.width), np.float32)
         reach = laid.reach(i)
@@ -115,14 +115,3 @@ def _meet(a: Window, b: Window) -> bool:
         and a.col < b.col + b.width
         and b.col < a.col + a.width
     )
-
-
-def _weights(axis: Axis, k: int) -> np.ndarray:
-    """How much window k counts for on the pixels of its reach."""
-    out = np.ones(axis.stop(k) - axis.edges[k], np.float32)
-    lead = axis.lead(k)
-    out[: len(lead)] = lead
-    if k + 1 < axis.count:
-        after = 1 - axis.lead(k + 1)
-        out[axis.edges[k + 1] - axis.edges[k] :] = after
-    return out

@@ -40,6 +40,14 @@ class Course:
     ]  # in the file; of no size where only the strips of a window are wanted
     cuts: tuple[tuple[slice, slice], ...]  # of a block's pixels, those that are in the file
 
+    def only(self, kept: Sequence[int]) -> "Course":
+        """The same with only the windows at some positions."""
+
+        def some(one: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(one[n] for n in kept)
+
+        return Course(some(self.windows), some(self.rows), some(self.blocks), some(self.cuts))
+
     def groups(self, size: int) -> list[range]:
         """Positions of windows that are computed together: the same ones in every run, also in one of a share.
 
@@ -164,7 +172,7 @@ class GroupReader:
         elif not self._apart:
             r, c = laid.place(i)
             cut = laid.rows.taken(r), laid.cols.taken(c)
-            seen = _any(found)[cut]
+            seen = pooled(_any(found), laid.step)[cut]
         if wanted is not True:
             seen = seen & wanted
         return (found, seen) if seen.any() else None
@@ -243,6 +251,15 @@ class GroupReader:
             *grid.xy(rows + window.row, cols + window.col)
         )
         return lon, lat
+
+
+def pooled(seen: np.ndarray, step: int) -> np.ndarray:
+    """Which patches of `step` x `step` pixels (H, W) hold one that is seen."""
+    if step == 1:
+        return seen
+    h, w = seen.shape
+    found: np.ndarray = np.any(seen.reshape(h // step, step, w // step, step), axis=(1, 3))
+    return found
 
 
 def _any(found: Sequence[Seen]) -> np.ndarray:

@@ -211,6 +211,18 @@ def _target(
         size = head["window"]
         coarse = type(t)(t.a * size, 0.0, t.c, 0.0, t.e * size, t.f)
         grid = Grid(grid.crs, coarse, *laid.shape)
+    elif head.get("step"):
+        step, t, rim = head["step"], work.transform, "reflect" if head["halo"] is None else None
+        laid = lattice.patches(
+            (work.height, work.width),
+            step,
+            halo=head["halo"],
+            stride=head["stride"],
+            window=wish.window or head["window"],
+            given=wish.window is not None,
+        )
+        coarse = type(t)(t.a * step, 0.0, t.c, 0.0, t.e * step, t.f)
+        grid = Grid(grid.crs, coarse, *laid.shape)
     else:
         blend = head["blend"]
         laid = lattice.lay(

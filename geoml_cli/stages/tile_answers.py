@@ -1,7 +1,6 @@
 """What a model says of whole tiles, as a table: one row a tile, a point in its middle."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pandas
 import torch
 
 from geoml_cli.core import device as devices
-from geoml_cli.core.batch import Batch
 from geoml_cli.core.infer import Answers, Mapper
 from geoml_cli.core.lattice import Lattice
 from geoml_cli.core.lattice import tiles as tiled
@@ -20,8 +18,7 @@ from geoml_cli.formats.tileset import Tiles
 from geoml_cli.formats.vectors import write_vectors
 from geoml_cli.geo.grid import LONLAT
 from geoml_cli.manners import Manners
-from geoml_cli.stages.codes import codes_of
-from geoml_cli.stages.gather import Images, centres
+from geoml_cli.stages.gather import centres
 from geoml_cli.stages.in_order import in_order
 from geoml_cli.stages.inputs import scene_inputs
 from geoml_cli.stages.job import Job, plan
@@ -29,6 +26,7 @@ from geoml_cli.stages.models import Opened
 from geoml_cli.stages.networks import aim_of
 from geoml_cli.stages.sides import chunks
 from geoml_cli.stages.targets import check_tiles
+from geoml_cli.stages.tile_batches import TileBatches
 from geoml_cli.stages.tiles import open_tiles
 
 SUFFIXES = (".parquet", ".geoparquet", ".gpkg")
@@ -73,30 +71,9 @@ def answer_tiles(
 def _ask(tiles: Tiles, opened: Opened, mapper: Mapper, size: int, job: Job) -> Iterator[np.ndarray]:
     """Averaged channels (n, K) of tiles, in batches."""
     names = [one["name"] for one in opened.head["sensors"]]
-    images = [Images(tiles, name) for name in names]
-    days, places = [one.days() for one in images], centres(tiles)
+    read = TileBatches(tiles, names, opened.head["codes"]).read
     axis = tiled(tiles.size, tiles.size)
     laid = Lattice(axis, axis, per_tile=True)
-
-    def read(rows: np.ndarray) -> Batch:
-        each = []
-        for one, when in zip(images, days, strict=True):
-            codes = opened.head["codes"]
-            told = codes_of(codes, places[rows], when[rows]) if codes else None
-            waves = [band.get("wavelength_nm") for band in one.head["bands"]]
-            each.append(
-                Batch(
-                    images=torch.from_numpy(one.values(rows)),
-                    valid=torch.from_numpy(one.valid(rows)),
-                    lonlat=torch.from_numpy(places[rows]),
-                    day=torch.from_numpy(when[rows]),
-                    wavelength_nm=torch.tensor([np.nan if w is None else w for w in waves]),
-                    gsd_m=one.head["gsd_m"],
-                    codes=None if told is None else torch.from_numpy(told),
-                )
-            )
-        return replace(each[0], others=tuple(each[1:]))
-
     groups = chunks(np.arange(len(tiles.index)), size)
     for batch in in_order(read, groups, job.manners.jobs, job.manners.jobs + 1):
         job.check()
