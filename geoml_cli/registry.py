@@ -29,6 +29,7 @@ ENTRY = {  # room: the function whose keyword-only parameters are the part's opt
     "objectives": "build",
     "samplers": "draw",
     "metrics": "score",
+    "probes": "measure",
     "sources": "search",
     "aligners": "estimate",
 }

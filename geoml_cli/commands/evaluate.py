@@ -13,13 +13,15 @@ def command(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="MAPS...", help="Predictions folders, class rasters, items.json; - reads stdin."
+            metavar="MAPS...",
+            help="Predictions folders, class rasters, items.json, embeddings; - reads stdin.",
         ),
     ],
-    truth: Annotated[
-        str, typer.Option(metavar="FILE", help="Points, polygons or a class raster, in any CRS.")
-    ],
     manners: Manners,
+    truth: Annotated[
+        Optional[str],
+        typer.Option(metavar="FILE", help="Points, polygons or a class raster, in any CRS."),
+    ] = None,
     out: Annotated[
         Optional[str],
         typer.Option(
@@ -39,6 +41,19 @@ def command(
     metric: Annotated[
         str, typer.Option(metavar="NAME", help="What to compute; see `geoml list metrics`.")
     ] = "segmentation",
+    probe: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Of embeddings: knn:k=20, linear, ...; may be repeated. All that fit.",
+        ),
+    ] = [],  # noqa: B006
+    folds: Annotated[
+        int,
+        typer.Option(
+            min=2, max=31, metavar="N", help="Of embeddings: shares the blocks are dealt to."
+        ),
+    ] = 5,
     blocks: Annotated[
         int,
         typer.Option(
@@ -84,11 +99,15 @@ def command(
     order of id that has data there. Truth on ground that the model trained or validated on
     is left out, and what is left out is counted; of out-of-fold maps all counts.
 
+    Embeddings are scored by probes: labels of a column told by kNN and by a linear model, taught on
+    other blocks of ground; retrieval; effective rank; Moran's I.
+
     Classes are matched by name, or by id where the truth has no names of the maps'. Without
     -o the scores go to stdout. Gates are looked at even if the scores are up to date.
 
         geoml evaluate maps/ --truth check.gpkg --label-column class \\
           -o scores.json --report report.html
+        geoml evaluate e.parquet --label-column class --probe knn --probe linear -o scores.json
         geoml evaluate map.tif --truth reference.tif | jq .metrics.miou.value
         geoml evaluate maps/ --truth check.gpkg --label-column class -o scores.json \\
           --fail-if 'miou<0.6' --baseline last.json --max-drop 0.01
@@ -103,6 +122,8 @@ def command(
         layer=layer,
         report=report,
         metric=metric,
+        probe=probe,
+        folds=folds,
         blocks=blocks,
         draws=bootstrap,
         seed=seed,

@@ -10,25 +10,45 @@ from geoml_cli.manners import Manners
 
 @options.with_manners
 def command(
-    tiles: Annotated[str, typer.Argument(metavar="TILES", help="Folder that `geoml tile` wrote.")],
+    tiles: Annotated[
+        str,
+        typer.Argument(metavar="TILES", help="Folder of `geoml tile`, or file of `geoml embed`."),
+    ],
     out: options.Out,
     manners: Manners,
     task: Annotated[
-        str, typer.Option(metavar="NAME", help="What is learnt: segment, classify, regress.")
-    ] = "segment",
+        Optional[str],
+        typer.Option(
+            metavar="NAME", help="segment, classify, regress; of embeddings what the labels are."
+        ),
+    ] = None,
     layer: Annotated[
         list[str],
         typer.Option(
             metavar="NAME", help="Label layer to learn; may be repeated. The first that fits."
         ),
     ] = [],  # noqa: B006
+    label_column: options.LabelColumn = None,
+    blocks: Annotated[
+        Optional[int],
+        typer.Option(
+            min=2, max=255, metavar="N", help="Of embeddings: split N x N blocks of ground; 8."
+        ),
+    ] = None,
+    folds: Annotated[
+        Optional[int],
+        typer.Option(
+            min=3, max=31, metavar="N", help="Of embeddings: cross-validate, a network a fold."
+        ),
+    ] = None,
     sensor: Annotated[
         list[str],
         typer.Option(metavar="NAME", help="Sensor to look at; may be repeated. All if not given."),
     ] = [],  # noqa: B006
     encoder: Annotated[
-        str, typer.Option(metavar="NAME", help="Encoder, with options: unet:width=32.")
-    ] = "unet",
+        Optional[str],
+        typer.Option(metavar="NAME", help="Encoder, with options: unet:width=32. Usually unet."),
+    ] = None,
     head: Annotated[
         Optional[str], typer.Option(metavar="NAME", help="Head; the task's own if not given.")
     ] = None,
@@ -75,7 +95,10 @@ def command(
     steps: Annotated[
         Optional[int], typer.Option(min=1, help="The same in batches, rounded up to whole epochs.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Tiles a step.")] = 8,
+    batch: Annotated[
+        Optional[int],
+        typer.Option(min=1, metavar="N", help="Tiles a step: 8, or 256 embeddings."),
+    ] = None,
     micro_batch: Annotated[
         Optional[int],
         typer.Option(

@@ -85,7 +85,12 @@ def say(entry: Mapping[str, Any]) -> str:
 
 def table(scores: Mapping[str, Any]) -> str:
     """A small table for a terminal."""
-    lines = [f"{key:<12}{say(entry):<26}n={entry['n']}" for key, entry in scores["metrics"].items()]
+    width = max(12, *(len(key) + 2 for key in scores["metrics"]))
+    lines = [
+        f"{key:<{width}}{say(entry):<26}n={entry['n']}" for key, entry in scores["metrics"].items()
+    ]
+    if not scores["classes"]:
+        return "\n".join(lines)
     keys = [k for k, v in next(iter(scores["classes"].values())).items() if isinstance(v, dict)]
     wide = max(5, *(len(name) for name in scores["classes"]))
     lines.append("  ".join(["class".ljust(wide), *(k.rjust(9) for k in keys), "support".rjust(9)]))

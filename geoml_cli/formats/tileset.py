@@ -45,6 +45,11 @@ class Tiles:
     index: geopandas.GeoDataFrame  # one row a tile
 
     @property
+    def stamp(self) -> Path:
+        """The file whose digest stands for all of it."""
+        return self.folder / NAME
+
+    @property
     def bands(self) -> tuple[Band, ...]:
         """Bands of the first sensor."""
         return tuple(Band.from_dict(b) for b in self.head["sensors"][0]["bands"])

@@ -15,6 +15,7 @@ from geoml_cli.core.scoring import Scores, Stats
 from geoml_cli.errors import GeomlError, TryLater, UsageMistake
 from geoml_cli.formats.commit import write_text
 from geoml_cli.formats.digest import digest_file
+from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.jsonfile import canonical, dumps
 from geoml_cli.formats.report import MARK, write_report
 from geoml_cli.formats.scores import read_scores, table
@@ -30,13 +31,15 @@ log = logging.getLogger("geoml")
 
 def run(
     inputs: list[str],
-    truth: str,
+    truth: str | None = None,
     out: str | None = None,
     *,
     label_column: str | None = None,
     layer: str | None = None,
     report: str | None = None,
     metric: str = "segmentation",
+    probe: Sequence[str] = (),
+    folds: int = 5,
     blocks: int = 8,
     draws: int = 1000,
     seed: int = 0,
@@ -48,6 +51,29 @@ def run(
     manners: Manners = Manners(),
 ) -> dict[str, Any]:
     """Score maps and give the scores; see `geoml evaluate --help` for what each argument means."""
+    if inputs and all(is_embeddings(one) for one in inputs):
+        from geoml_cli.stages.probe import probe_files
+
+        return probe_files(
+            inputs,
+            out,
+            truth=truth,
+            column=label_column,
+            probes=probe,
+            folds=folds,
+            blocks=blocks,
+            draws=draws,
+            seed=seed,
+            report=report,
+            fail_if=fail_if,
+            baseline=baseline,
+            max_drop=max_drop,
+            manners=manners,
+        )
+    if probe:
+        raise UsageMistake("--probe: is for embeddings, NAME.parquet of `geoml embed`")
+    if truth is None:
+        raise UsageMistake("--truth FILE: name what the maps are held against")
     beside = check_outputs(out, report, strict and include_trained, baseline, max_drop)
     stats, score = load_metric(metric)
     gates = [parse_gate(text, *names_of(stats, score)) for text in fail_if]

@@ -11,6 +11,7 @@ from typing import Any
 from geoml_cli.errors import GeomlError, NothingMatched
 from geoml_cli.formats import items as stac
 from geoml_cli.formats.digest import digest_file
+from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.presets import MaskRule, masks_of, preset_of
 from geoml_cli.formats.raster import Raster, describe, is_remote, opened
@@ -193,6 +194,8 @@ def scene_inputs(
             out.append(
                 Input("-", role, sha256_of([name.get("properties"), *map(digest_source, files)]))
             )
+        elif is_embeddings(name):
+            out.append(Input(name, role, digest_file(Path(name))))
         elif Path(name).is_dir() and not (Path(name) / stac.NAME).is_file():
             rasters = chips(Path(name))
             inside = [[str(f.relative_to(name)), digest_source(str(f))] for f in rasters]

@@ -1,7 +1,7 @@
 """Any trained thing that `--model` names, opened: a folder of `geoml train`, or an ONNX file."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from geoml_cli.formats.model import GROUND, NAME, Model, read_model
 from geoml_cli.formats.stamp import Input
 from geoml_cli.stages.carried import network_spec
 from geoml_cli.stages.networks import load_networks
+
+WIDE = 512  # px of windows that embeddings are mapped in
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,17 @@ def open_model(name: str, trust_code: bool = False) -> Opened:
         partial(load_networks, found, network_spec(found, trust_code)),
         found.folder / GROUND,
     )
+
+
+def as_pixels(opened: Opened) -> Opened:
+    """A model of tiles of one pixel, which is one of pixels: embeddings of patches can be mapped by it."""
+    head = dict(opened.head) | {"halo": 0, "stride": 1, "blend": None, "window": WIDE}
+    head["aim"] = dict(head["aim"]) | {"per": "pixel"}
+
+    def load() -> list[Any]:
+        networks = opened.load()
+        for one in networks:
+            one.per = "pixel"
+        return networks
+
+    return replace(opened, model=Model(opened.model.folder, head), load=load)

@@ -21,7 +21,7 @@ from geoml_cli.stages.inputs import expand
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.making import MAP, Making, stem
 from geoml_cli.stages.merge import share
-from geoml_cli.stages.models import Opened, open_model
+from geoml_cli.stages.models import Opened, as_pixels, open_model
 from geoml_cli.stages.networks import aim_of
 
 log = logging.getLogger("geoml")
@@ -114,6 +114,8 @@ def run(
 
         answer_tiles(tile_sets(given), opened, out, how, device, manners)
         return
+    if opened.head["window"] == 1 and opened.head["aim"]["per"] == "tile":
+        opened = as_pixels(opened)
     wish = Wish(given, beside, frames, within, crs, resolution, like, aoi, window)
     targets, sources = targets_of(wish, opened)
     named = {"frames": frames, "within": within, "crs": crs, "resolution": resolution}

@@ -10,6 +10,7 @@ import shapely
 from geoml_cli.core import lattice
 from geoml_cli.core.lattice import Lattice
 from geoml_cli.errors import GeomlError, NothingMatched, UsageMistake
+from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.stamp import Input, stamp_in
 from geoml_cli.formats.tileset import NAME, Tiles
 from geoml_cli.formats.vectors import digest_vectors
@@ -101,7 +102,7 @@ def tile_sets(named: Sequence[Any]) -> list[str]:
 
 def _is_tiles(name: str) -> bool:
     stamp = stamp_in(name)
-    return stamp is not None and stamp.name == NAME
+    return is_embeddings(name) if stamp is None else stamp.name == NAME
 
 
 def _of_scenes(named: list[Any], wish: Wish, opened: Opened) -> tuple[list[Target], list[Input]]:
@@ -174,6 +175,11 @@ def check_tiles(path: str, tiles: Tiles, head: dict[str, Any]) -> None:
     have = {one["name"]: one for one in tiles.head["sensors"]}
     for one in head["sensors"]:
         got = have.get(one["name"])
+        if got is None and is_embeddings(path):
+            raise GeomlError(
+                f"{path}: embeddings of another encoder, or normalised otherwise, than those that the model"
+                " was trained on; embed with --as the file of its training"
+            )
         if got is None:
             raise GeomlError(f"{path}: no sensor {one['name']}; it has {', '.join(have)}")
         bands = [[b["name"] for b in side["bands"]] for side in (got, one)]

@@ -8,6 +8,7 @@ import geopandas
 import numpy as np
 
 from geoml_cli.errors import GeomlError
+from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.tileset import Tiles, TileSet, read_parts
 from geoml_cli.stages.live import Files, Virtual
 
@@ -19,7 +20,11 @@ OPENERS: dict[str, Callable[[Path, dict[str, Any], geopandas.GeoDataFrame], Tile
 
 
 def open_tiles(path: str) -> Tiles:
-    """Open a tile set of any format."""
+    """Open a tile set of any format, or embeddings as one."""
+    if is_embeddings(path):
+        from geoml_cli.stages.embedding_tiles import plain_tiles
+
+        return plain_tiles(path)
     folder, head, index = read_parts(path)
     if head.get("format") not in OPENERS:
         raise GeomlError(

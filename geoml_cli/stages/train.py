@@ -9,8 +9,8 @@ from geoml_cli.core.depth import depth_of
 from geoml_cli.core.ranks import Ranks
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.digest import digest_file
+from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.stamp import Input
-from geoml_cli.formats.tileset import NAME as TILESET
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.manners import Manners
 from geoml_cli.stages.carried import part_inputs, spelled
@@ -28,10 +28,13 @@ def run(
     tiles: str,
     out: str,
     *,
-    task: str = "segment",
+    task: str | None = None,
     layer: Sequence[str] = (),
+    label_column: str | None = None,
+    blocks: int | None = None,
+    folds: int | None = None,
     sensor: Sequence[str] = (),
-    encoder: str = "unet",
+    encoder: str | None = None,
     head: str | None = None,
     objective: str | None = None,
     fuse: str = "middle",
@@ -43,7 +46,7 @@ def run(
     layer_decay: float = 1.0,
     epochs: int | None = None,
     steps: int | None = None,
-    batch: int = 8,
+    batch: int | None = None,
     micro_batch: int | None = None,
     optimizer: str = "adamw",
     lr: float = 2e-3,
@@ -72,8 +75,10 @@ def run(
     given = dict(locals())
     if epochs and steps:
         raise UsageMistake("give --epochs or --steps, not both")
+    found, usually = opened(tiles, label_column, blocks, folds, seed)
+    task, encoder = task or usually["task"], encoder or usually["encoder"]
+    given |= {"task": task, "encoder": encoder, "batch": batch or usually["batch"]}
     kind = registry.make("tasks", task)
-    found = open_tiles(tiles)
     try:
         aim = aim_of(found, kind, tuple(layer))
     except GeomlError as error:
@@ -98,9 +103,8 @@ def run(
     arguments = {k: v for k, v in given.items() if k not in UNRECORDED}
     arguments |= {k: v and spelled(v) for k, v in parts.items()}
     arguments |= {"layer": list(layer), "sensor": list(sensor), "codes": list(codes)}
-    stamp = found.folder / TILESET
     inputs = [
-        Input(str(stamp), "tiles", digest_file(stamp)),
+        Input(str(found.stamp), "tiles", digest_file(found.stamp)),
         *part_inputs([one for one in (*parts.values(), *augments) if one]),
         *base_inputs(encoder_weights),
     ]
@@ -122,6 +126,25 @@ def run(
     finally:
         ranks.leave()
     job.report([job.stamp])
+
+
+def opened(
+    path: str, column: str | None, blocks: int | None, folds: int | None, seed: int
+) -> tuple[Tiles, dict[str, Any]]:
+    """Tiles, or embeddings as tiles of one pixel; and what is usual for them."""
+    if not is_embeddings(path):
+        if column or blocks or folds is not None:
+            raise UsageMistake(
+                "--label-column, --blocks and --folds are for embeddings; of tiles `geoml tile` says them"
+            )
+        return open_tiles(path), {"task": "segment", "encoder": "unet", "batch": 8}
+    from geoml_cli.stages.embedding_tiles import labelled_tiles
+
+    if column is None:
+        raise UsageMistake("--label-column NAME: which column of the embeddings is learnt")
+    found = labelled_tiles(path, column, blocks or 8, folds or 0, seed)
+    values = found.head["layers"][0]["kind"] == "values"
+    return found, {"task": "regress" if values else "classify", "encoder": "identity", "batch": 256}
 
 
 # what a run is given that changes no byte of the model, or that is recorded as an input

@@ -1,0 +1,1 @@
+"""What embeddings are worth: labels told from neighbours or lines, retrieval, spread, place."""
