@@ -1,4 +1,4 @@
-"""Spectral indices (NDVI, NDWI, NBR ...) of reflectance, their mean and spread: nothing learnt, a baseline.
+"""Spectral indices (NDVI, NBR ...) of reflectance, mean and spread: nothing learnt, a baseline.
 
 Formulas and sources: data/spectral_indices.toml. Those are computed whose bands are there.
 """

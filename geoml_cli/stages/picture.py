@@ -13,11 +13,13 @@ from rasterio.enums import Resampling
 
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.commit import whole_file
+from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.items import read_items
 from geoml_cli.formats.remote import is_remote
 from geoml_cli.formats.stamp import read_record, stamp_in
 from geoml_cli.stages import foreign
 from geoml_cli.stages.any_raster import classes_in, grid_of, looked_at
+from geoml_cli.stages.dense_files import is_dense
 from geoml_cli.stages.sheets import COLORS, curves, stretched
 
 SIDE_PX = 1000  # of a map, at most
@@ -67,6 +69,10 @@ def figure_of(path: str) -> Any:
         from geoml_cli.stages.split_picture import tiles_figure
 
         return tiles_figure(str(path))
+    if is_embeddings(path):
+        from geoml_cli.stages.embedding_picture import rows_figure
+
+        return rows_figure(path)
     if kind == "model" and stamp:
         return curves(stamp.parent)
     if stamp and stamp.name == "items.json":
@@ -146,6 +152,13 @@ def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict
             shape = -(-dataset.height // step), -(-dataset.width // step)
             classes = classes_in(dataset)
             grid = grid_of(dataset) | {"shape": dataset.shape}
+            if len(paths) == 1 and is_dense(path):
+                from geoml_cli.stages.embedding_picture import colored
+
+                every = dataset.read(out_shape=(dataset.count, *shape), masked=True)
+                filled = every.filled(0)
+                seen = ~np.ma.getmaskarray(every).any(axis=0) & np.isfinite(filled).all(axis=0)
+                return colored(np.where(seen, filled, 0), seen), [], grid
             bands = _color_bands(dataset) if len(paths) == 1 else [1]
             how = Resampling.nearest if classes else Resampling.average
             values += list(dataset.read(bands, out_shape=(len(bands), *shape), resampling=how))
