@@ -197,7 +197,7 @@ complete -c geoml -n '__fish_geoml_using embed' -l crs -x -d 'Put pixels on a gr
 complete -c geoml -n '__fish_geoml_using embed' -l resolution -x -d 'Size of a pixel, in units of the CRS.'
 complete -c geoml -n '__fish_geoml_using embed' -l like -r -F -d 'Put pixels on the grid of this raster.'
 complete -c geoml -n '__fish_geoml_using embed' -l aoi -r -F -d 'Embed only the ground within these polygons.'
-complete -c geoml -n '__fish_geoml_using embed' -l search -r -F -d 'Of embeddings: the rows most like each of this file\'s.'
+complete -c geoml -n '__fish_geoml_using embed' -l search -x -d 'Of embeddings: the rows most like a file\'s, or the row of an id.'
 complete -c geoml -n '__fish_geoml_using embed' -l top -x -d 'How many --search finds.'
 complete -c geoml -n '__fish_geoml_using embed' -l near-duplicates -x -d 'Rows at least so alike, in groups.'
 complete -c geoml -n '__fish_geoml_using embed' -l cluster -x -d 'Rows in K groups, by k-means.'

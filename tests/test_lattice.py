@@ -168,9 +168,8 @@ def test_strips_blend_as_a_weighted_sum_does(
     want = np.zeros((2, height, width))
     for i, one in enumerate(said):
         r, c = laid.place(i)
-        from geoml_cli.stages.seams import _weights
 
-        weighed = one * _weights(rows, r)[:, None] * _weights(cols, c)
+        weighed = one * rows.weights(r)[:, None] * cols.weights(c)
         want[(slice(None), *laid.reach(i).slices)] += weighed
     strips = Strips(tmp_path_factory.mktemp("strips") / "s", laid, 2)
     got = np.zeros_like(want)

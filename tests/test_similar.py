@@ -212,6 +212,9 @@ def test_search_finds_the_most_alike_and_not_itself(points):
         assert list(mine["id"]) == [f"r{k}" for k in np.argsort(-near)[:4]]
         np.testing.assert_allclose(mine["similarity"], np.sort(near)[::-1][:4], atol=1e-6)
     assert found.crs == "OGC:CRS84" and "embedding" not in found
+    assert run(["embed", "e.parquet", "--search", "r3", "--top", "4", "-o", "one.parquet"]) == 0
+    assert list(read("one.parquet")["id"]) == list(found[found["query"] == "r3"]["id"])
+    assert run(["embed", "e.parquet", "--search", "r999", "-o", "none.parquet"]) == 1
 
 
 def test_duplicates_come_in_groups(points):

@@ -77,7 +77,10 @@ def command(
     ] = None,
     search: Annotated[
         Optional[str],
-        typer.Option(metavar="FILE", help="Of embeddings: the rows most like each of this file's."),
+        typer.Option(
+            metavar="FILE|ID",
+            help="Of embeddings: the rows most like a file's, or the row of an id.",
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="How many --search finds.")] = 10,
     near_duplicates: Annotated[

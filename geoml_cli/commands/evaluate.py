@@ -107,7 +107,7 @@ def command(
 
         geoml evaluate maps/ --truth check.gpkg --label-column class \\
           -o scores.json --report report.html
-        geoml evaluate e.parquet --label-column class --probe knn --probe linear -o scores.json
+        geoml evaluate e.parquet --label-column class --probe knn -o scores.json
         geoml evaluate map.tif --truth reference.tif | jq .metrics.miou.value
         geoml evaluate maps/ --truth check.gpkg --label-column class -o scores.json \\
           --fail-if 'miou<0.6' --baseline last.json --max-drop 0.01

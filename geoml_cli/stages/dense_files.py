@@ -9,6 +9,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas
 import rasterio
 from rasterio.windows import Window as Part
 
@@ -237,7 +238,7 @@ def _looked_up(
     if kept:
         table = places.iloc[kept].reset_index(drop=True).copy()
         table.insert(1, "scene", raster.name)
-        table.insert(2, "datetime", raster.datetime)
+        table.insert(2, "datetime", pandas.array([raster.datetime] * len(kept), dtype="string"))
         yield table, np.stack(vectors)
 
 

@@ -22,7 +22,7 @@ from geoml_cli.formats.jsonfile import canonical
 from geoml_cli.formats.stamp import Input
 from geoml_cli.manners import Manners
 from geoml_cli.stages import stream
-from geoml_cli.stages.embed_run import LOOKS, Run, Wanted, spread
+from geoml_cli.stages.embed_run import LOOK, LOOKS, Run, Wanted, spread
 from geoml_cli.stages.embedder import (
     Embedder,
     Way,
@@ -97,7 +97,7 @@ class Dense(Run):
                     readers[k] = stream.GroupReader(
                         self.found[k], courses[k], head["sensors"], head["codes"]
                     )
-                read = readers[k].read(group)
+                read = readers[k].read(group[:LOOK])
                 if read.batch is not None:
                     yield k, read
             for one in readers.values():

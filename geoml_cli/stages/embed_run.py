@@ -27,7 +27,7 @@ from geoml_cli.stages.targets import Target, Wish, targets_of, tile_sets
 from geoml_cli.stages.tiles import open_tiles
 
 log = logging.getLogger("geoml")
-LOOKS = 32  # groups that are looked at to measure normalisation
+LOOKS, LOOK = 32, 8  # groups, and rows of each, that are looked at to measure normalisation
 
 
 @dataclass(frozen=True)

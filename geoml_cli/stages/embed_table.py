@@ -23,7 +23,7 @@ from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.vectors import read_vectors
 from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.manners import Manners
-from geoml_cli.stages.embed_run import LOOKS, Run, Wanted, spread
+from geoml_cli.stages.embed_run import LOOK, LOOKS, Run, Wanted, spread
 from geoml_cli.stages.embed_write import write_parts
 from geoml_cli.stages.embedder import (
     Embedder,
@@ -109,7 +109,7 @@ class Table(Run):
 
                 def some() -> Iterator[Batch]:
                     for one, group in spread(shown, LOOKS):
-                        batch = one.batch(one.read(group))
+                        batch = one.batch(one.read(group[:LOOK]))
                         if batch is not None:
                             yield batch
 

@@ -197,18 +197,26 @@ def measured(batches: Iterable[Batch]) -> Norms:
     sums: list[Any] = []
     for batch in batches:
         for k, one in enumerate((batch, *batch.others)):
-            valid = one.valid[:, :, None].double()
-            x = torch.where(one.valid[:, :, None], one.images, 0).double()
-            found = [valid.sum(), x.sum((0, 1, 3, 4)), (x**2).sum((0, 1, 3, 4))]
+            x = one.images.double().transpose(1, 2).transpose(0, 1).flatten(1)  # (C, pixels)
+            if not bool(one.valid.all()):
+                x = x[:, one.valid.flatten()]
+            if not x.shape[1]:
+                continue
+            middle = (
+                x.mean(1) if len(sums) <= k else sums[k][3]
+            )  # about which squares lose no digits
+            off = x - middle[:, None]
+            found = [x.shape[1], off.sum(1), (off**2).sum(1)]
             if len(sums) <= k:
-                sums.append(found)
+                sums.append([*found, middle])
             else:
-                sums[k] = [a + b for a, b in zip(sums[k], found, strict=True)]
+                sums[k][:3] = [a + b for a, b in zip(sums[k], found, strict=False)]
     norms = []
-    for count, total, squares in sums:
-        mean = total / count.clamp(min=1)
-        std = (squares / count.clamp(min=1) - mean**2).clamp(min=0).sqrt()
-        norms.append({"mean": mean.tolist(), "std": torch.where(std > 0, std, 1.0).tolist()})
+    for count, total, squares, middle in sums:
+        mean = total / count
+        std = (squares / count - mean**2).clamp(min=0).sqrt()
+        std = torch.where(std > 0, std, 1.0)
+        norms.append({"mean": (mean + middle).tolist(), "std": std.tolist()})
     return norms
 
 

@@ -14,8 +14,8 @@ from geoml_cli.formats.tileset import Tiles
 from geoml_cli.geo.bounds import footprints
 from geoml_cli.geo.grid import LONLAT
 from geoml_cli.stages.embedder import Embedder
-from geoml_cli.stages.stream import Group, GroupReader, course_of
-from geoml_cli.stages.targets import Target
+from geoml_cli.stages.stream import Course, Group, GroupReader, course_of
+from geoml_cli.stages.targets import UNDATED, Target
 from geoml_cli.stages.tile_batches import TileBatches
 
 DROPPED = (
@@ -110,7 +110,7 @@ class WindowRows:
 
     def __init__(self, name: str, target: Target, head: Mapping[str, Any]) -> None:
         self.name, self.target = name, target
-        self.course = course_of(target)
+        self.course = _course_of_tiles(target)
         self.count = len(self.course.windows)
         self._reader = GroupReader(target, self.course, head["sensors"], head["codes"])
 
@@ -144,20 +144,19 @@ class WindowRows:
     ) -> Iterator[tuple[geopandas.GeoDataFrame, np.ndarray]]:
         """See Rows."""
         target, laid = self.target, self.target.lattice
-        when = target.times["datetime"] or target.times.get("start_datetime")
         for start in range(0, self.count, rows):
             part = np.array(raw[start : start + rows])
             some = np.flatnonzero(~np.isnan(part[:, -1]))
             if not len(some):
                 continue
-            windows = [laid.window(self.course.windows[start + i]) for i in some]
+            windows = [laid.window(int(self.course.windows[start + int(i)])) for i in some]
             grid = target.shown.grid
             placed = grid.placed
             shapes = footprints(grid, windows) if placed else np.full(len(some), None)
             table = {
                 "id": [f"{target.id}-{w.row}-{w.col}" for w in windows],
                 "scene": target.id,
-                "datetime": when,
+                "datetime": moments(target, len(some)),
                 "valid": part[some, -1].astype(float),
             }
             yield geopandas.GeoDataFrame(table, geometry=shapes, crs=LONLAT), part[some, :-1]
@@ -165,6 +164,15 @@ class WindowRows:
     def close(self) -> None:
         """See Rows."""
         self._reader.close()
+
+
+def _course_of_tiles(target: Target) -> Course:
+    """Windows of a lattice of tiles that bear on what is kept; a few bytes each, there may be millions."""
+    keep = target.keep
+    rows = np.arange(keep.row, keep.row + keep.height)
+    cols = np.arange(keep.col, keep.col + keep.width)
+    windows = (rows[:, None] * target.lattice.cols.count + cols).ravel()
+    return Course(windows, np.repeat(rows, len(cols)), (), ())
 
 
 class PlaceRows:
@@ -246,7 +254,6 @@ class PlaceRows:
         """See Rows; in the order of the places."""
         order = np.argsort(self._pairs[:, 1], kind="stable")
         ends = np.searchsorted(self._pairs[order, 1], np.arange(len(self.places) + 1))
-        when = self.target.times["datetime"] or self.target.times.get("start_datetime")
         for first in range(0, len(self.places), rows):
             last = min(first + rows, len(self.places))
             mine = order[ends[first] : ends[last]]
@@ -260,12 +267,18 @@ class PlaceRows:
                 continue
             table = self.places.iloc[first + some].reset_index(drop=True).copy()
             table.insert(1, "scene", self.target.id)
-            table.insert(2, "datetime", when)
+            table.insert(2, "datetime", moments(self.target, len(table)))
             yield table, (total[some, :-1] / total[some, -1:]).astype(np.float32)
 
     def close(self) -> None:
         """See Rows."""
         self._reader.close()
+
+
+def moments(target: Target, count: int) -> Any:
+    """The time of a raster, or when its dates begin, for some rows; None where it has none."""
+    when = target.times["datetime"] or target.times.get("start_datetime")
+    return pandas.array([None if when == UNDATED[0] else when] * count, dtype="string")
 
 
 def attributes(places: geopandas.GeoDataFrame, ids: Sequence[str]) -> geopandas.GeoDataFrame:

@@ -43,12 +43,16 @@ def answer(
     check_space(opened)
     inputs = [Input(path, "embeddings", digest_file(Path(path))) for path in files]
     arguments: dict[str, Any] = {question: value, "seed": seed, "balance": balance}
-    query = None
+    query: Embeddings | str | None = None
     if question == "search":
-        query = open_embeddings(value)
-        check_space([opened[0], query])
-        inputs.append(Input(value, "search", digest_file(Path(value))))
         arguments = {"top": top}
+        if Path(value).is_file():
+            query = open_embeddings(value)
+            check_space([opened[0], query])
+            inputs.append(Input(value, "search", digest_file(Path(value))))
+        else:
+            query = value
+            arguments |= {"search": value}
     if manners.dry_run:
         count = sum(one.count for one in opened)
         held = 4e-6 * count * opened[0].width
@@ -96,11 +100,15 @@ class _Asked:
         self.z = np.concatenate([one.vectors() for one in opened])
         self.z = unit(self.z)
 
-    def search(self, query: Embeddings, count: int) -> geopandas.GeoDataFrame:
-        """The rows most like each row of the query; a row that is the query itself is left out."""
-        asked = query.table()
+    def search(self, query: Embeddings | str, count: int) -> geopandas.GeoDataFrame:
+        """The rows most like each row of a file, or the row of an id; the query itself is left out."""
         ids = {one: i for i, one in enumerate(self.table["id"])}
-        z = unit(query.vectors())
+        if isinstance(query, str):
+            if query not in ids:
+                raise GeomlError(f"--search {query}: no such file, and no row of that id")
+            asked, z = self.table.iloc[[ids[query]]], self.z[[ids[query]]]
+        else:
+            asked, z = query.table(), unit(query.vectors())
         own = np.array([ids.get(one, -1) for one in asked["id"]])
         same = own >= 0
         same[same] = (np.abs(z[same] - self.z[own[same]]) < 1e-6).all(axis=1)

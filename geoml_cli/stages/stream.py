@@ -33,8 +33,8 @@ AHEAD = 1  # batches that are read and wait, a reader
 class Course:
     """Windows of a target in the order they are computed, and where each one's block lies in the file."""
 
-    windows: tuple[int, ...]
-    rows: tuple[int, ...]  # of windows, each one's
+    windows: Sequence[int] | np.ndarray
+    rows: Sequence[int] | np.ndarray  # of windows, each one's
     blocks: tuple[
         Window, ...
     ]  # in the file; of no size where only the strips of a window are wanted
@@ -43,7 +43,7 @@ class Course:
     def only(self, kept: Sequence[int]) -> "Course":
         """The same with only the windows at some positions."""
 
-        def some(one: tuple[Any, ...]) -> tuple[Any, ...]:
+        def some(one: Any) -> tuple[Any, ...]:
             return tuple(one[n] for n in kept)
 
         return Course(some(self.windows), some(self.rows), some(self.blocks), some(self.cuts))

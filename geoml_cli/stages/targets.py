@@ -33,6 +33,11 @@ from geoml_cli.stages.stack import Stack, stack_of
 from geoml_cli.stages.tiles import open_tiles
 from geoml_cli.stages.tiling import named_values
 
+UNDATED = (
+    "1900-01-01T00:00:00Z",
+    "2100-01-01T00:00:00Z",
+)  # what STAC is told of the times of no date
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -267,7 +272,7 @@ def _times(dates: Sequence[str], scene: Scene | None, alone: bool) -> dict[str, 
         return {"datetime": scene.datetime, **kept}
     if len(set(dates)) == 1:
         return {"datetime": dates[0]}
-    span = (min(dates), max(dates)) if dates else ("1900-01-01T00:00:00Z", "2100-01-01T00:00:00Z")
+    span = (min(dates), max(dates)) if dates else UNDATED
     return {"datetime": None, "start_datetime": span[0], "end_datetime": span[1]}
 
 
