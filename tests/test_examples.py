@@ -1,4 +1,4 @@
-"""Examples that fetch from the package registry run as they are."""
+"""Examples run as they are."""
 
 import os
 import shutil
@@ -35,3 +35,24 @@ def test_clouds_are_mapped_by_a_network_out_of_a_wheel(tmp_path):
         assert (dataset.read(1) == 0).mean() > 0.99  # a clear day
     table = geopandas.read_file(tmp_path / "cloud-mask/clouds.gpkg")
     assert table["class"].isin(["background", "cloud", "cloud shadow"]).all()
+
+
+def test_tiles_like_a_beach_are_found(tmp_path):
+    left = shutil.ignore_patterns("*.parquet", "*.png", "*.gpkg", "*.json")
+    shutil.copytree(ROOT / "examples/landcover/data", tmp_path / "landcover/data")
+    shutil.copytree(ROOT / "examples/find-similar", tmp_path / "find-similar", ignore=left)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    line = ["make", "-C", str(tmp_path / "find-similar")]
+    first, second = (
+        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert "geoml embed embeddings.parquet" not in second.stdout  # nothing to do
+    found = geopandas.read_parquet(tmp_path / "find-similar/found.parquet")
+    assert len(found) == 11 and found["similarity"].is_monotonic_decreasing
+    sea = geopandas.read_file(tmp_path / "landcover/data/training_polygons.gpkg").query(
+        "`class` == 'water'"
+    )
+    near = found.head(4).to_crs(sea.crs).distance(sea.union_all())
+    assert (near < 1000).all()  # metres: the beaches lie by the sea
+    assert (tmp_path / "find-similar/found.png").stat().st_size > 10_000
