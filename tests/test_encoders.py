@@ -22,6 +22,7 @@ SMALL = {  # options that keep a test quick
     "vit": "vit:width=24,layers=4,heads=2,patch=8,image=32",
     "pixel": "pixel:width=8",
     "tempcnn": "tempcnn:width=4,dense=8",
+    "prithvi": "prithvi:width=32,layers=4,heads=2,patch=8,image=32",
     "band-stats": "band-stats:patch=8",
     "spectral-indices": "spectral-indices:bands=green-red-nir,patch=8",
     "identity": "identity",

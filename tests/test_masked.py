@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from geoml_cli import registry
+from geoml_cli.core.base import load_base
+from geoml_cli.core.batch import Batch
 from geoml_cli.core.layers.masked import (
     Decoder,
     Encoder,
@@ -109,3 +112,84 @@ def test_there_are_as_many_parameters_as_published(name):
     assert list(encoder.pos_embed.shape) == want["pos_embed"]
     entries = len(encoder.state_dict()) + len(decoder.state_dict())
     assert entries == want["state_entries"]
+
+
+SMALL = "prithvi:width=64,layers=4,heads=4,patch=8,image=32"
+NAMES = [[n, None] for n in ("blue", "green", "red", "nir08", "swir16", "swir22")]
+
+
+def encoder_of(frames, named=NAMES, more=""):
+    torch.manual_seed(0)
+    return registry.make("encoders", SMALL + more, len(named), frames, named).eval()
+
+
+def batch_of(x, **more):
+    return Batch(x, torch.ones(*x.shape[:2], *x.shape[3:], dtype=torch.bool), **more)
+
+
+@torch.no_grad()
+def test_both_checkpoint_layouts_load_and_say_the_same(tmp_path):
+    found = fixture("prithvi_eo1_mae")
+    state, want = found["state_dict"], found["outputs"]["features_last"]
+    spec = "prithvi:width=64,layers=3,heads=4,patch=8,image=32"
+    x = found["inputs"]["x"].transpose(1, 2)
+    for prefix in ("", "encoder.", "encoder._timm_module."):
+        renamed = {
+            (k if "decoder" in k or k == "mask_token" else f"{prefix}{k}"): v
+            for k, v in state.items()
+        }
+        renamed["pos_embed" if not prefix else f"{prefix}pos_embed"] = torch.zeros(1, 589, 64)
+        encoder = registry.make("encoders", spec, 6, 3, ())
+        load_base(encoder, spec, renamed, "checkpoint")
+        maps = encoder.eval()(x, batch_of(x))
+        tokens = maps[-1].unflatten(1, (3, 64)).permute(0, 1, 3, 4, 2).reshape(2, 48, 64)
+        torch.testing.assert_close(tokens, want[:, 1:], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            encoder.summary(x, batch_of(x)), want[:, 0], atol=1e-5, rtol=1e-4
+        )
+
+
+@torch.no_grad()
+def test_a_subset_of_bands_is_the_full_model_with_the_others_zero():
+    full = encoder_of(2)
+    x = torch.randn(2, 2, 6, 32, 32)
+    some = [4, 1, 3]
+    few = encoder_of(2, [NAMES[i] for i in some] + [["lwir11", None]])
+    load_base(few, SMALL, dict(full.state_dict()), "checkpoint")
+    few.patch_embed.proj.weight[:, 3] = 0  # the one that the checkpoint does not know
+    zeroed = torch.zeros_like(x)
+    zeroed[:, :, some] = x[:, :, some]
+    asked = torch.cat([x[:, :, some], torch.randn(2, 2, 1, 32, 32)], dim=2)
+    for a, b in zip(few(asked, batch_of(asked)), full(zeroed, batch_of(zeroed)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_layouts_hold_the_same_tokens():
+    x = torch.randn(1, 3, 6, 32, 32)
+    each = {
+        name: encoder_of(3, more=f",layout={name}")(x, batch_of(x))[-1]
+        for name in ("stack", "interleave", "mean")
+    }
+    stacked = each["stack"].unflatten(1, (3, 64))
+    assert torch.equal(each["interleave"].unflatten(1, (64, 3)), stacked.transpose(1, 2))
+    torch.testing.assert_close(each["mean"], stacked.mean(1))
+
+
+@torch.no_grad()
+def test_dates_and_places_count_where_they_are_known():
+    encoder = encoder_of(2, more=",codes=time-location")
+    x = torch.randn(3, 2, 6, 32, 32)
+    nan = float("nan")
+    lonlat = torch.tensor([[8.5, 47.3], [8.5, 47.3], [nan, nan]])
+    day = torch.tensor([[18_000.0, 18_100.0], [nan, 18_100.0], [nan, nan]])
+    some = encoder(x, batch_of(x, lonlat=lonlat, day=day))[-1]
+    none = encoder(x, batch_of(x))[-1]
+    assert torch.equal(some[2], none[2]) and not torch.allclose(some[0], none[0])
+    from datetime import date, timedelta
+
+    calendar = registry.load("encoders", "prithvi").calendar
+    for days in (0, 364, 365, 18_262, 18_627):
+        when = date(1970, 1, 1) + timedelta(days)
+        want = [when.year, when.timetuple().tm_yday - 1]
+        assert calendar(torch.tensor([days + 0.7]), 0)[0].tolist() == want

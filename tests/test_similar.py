@@ -362,3 +362,28 @@ def test_a_picture_shows_components_as_colour(points, tmp_path):
 
     image = plt.imread("p.png")
     assert image[..., :3].std() > 0.05
+
+
+def test_an_encoder_that_wants_names_of_bands_is_told_them_in_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made.scene(tmp_path)
+    with rasterio.open("scene.tif", "r+") as out:
+        out.colorinterp = [rasterio.enums.ColorInterp.undefined] * 2
+        out.descriptions = ("red", "nir")
+    item = {"labels": "labels.gpkg", "label-column": "class", "size": "32", "split": "blocks:4"}
+    cut = [word for k, v in item.items() for word in (f"--{k}", v)]
+    assert run(["tile", "scene.tif", *cut, "-o", "tiles/"]) == 0
+    fit = [
+        "--encoder",
+        "spectral-indices:bands=red-nir,patch=1",
+        "--head",
+        "mlp",
+        "--epochs",
+        "3",
+        "--device",
+        "cpu",
+    ]
+    assert run(["train", "tiles/", *fit, "-o", "model/"]) == 0
+    spec = json.loads(Path("model/model.json").read_text())["network"]["sensors"][0]
+    assert len(spec["names"]) == 2
+    assert run(["predict", "scene.tif", "--model", "model/", "-o", "map.tif"]) == 0

@@ -38,14 +38,17 @@ def read_state(path: str) -> State:
 
 
 def load_base(encoder: nn.Module, spec: str, state: State, named: str) -> None:
-    """Load a checkpoint into an encoder; its part may know how others call the keys.
+    """Load a checkpoint into an encoder; its part may know how others call the keys (`rename`), and how
+    to fit what is there to the bands, dates and sides of this encoder (`adapt`).
 
     Raises `GeomlError` that lists what is missing, left over or of another shape.
     """
     part = registry.load("encoders", spec.partition(":")[0])
     own = encoder.state_dict()
-    if not own.keys() <= state.keys() and hasattr(part, "rename"):
+    if own.keys() != state.keys() and hasattr(part, "rename"):
         state = part.rename(state)
+    if hasattr(part, "adapt"):
+        state = part.adapt(state, encoder)
     missing = sorted(k for k in own if k not in state and not k.endswith("num_batches_tracked"))
     extra = sorted(k for k in state if k not in own)
     for key, value in own.items():

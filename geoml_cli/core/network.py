@@ -147,6 +147,13 @@ def maps_of(head: str) -> str:
     return registry.constant("heads", head.partition(":")[0], "MAPS") or "pyramid"
 
 
+def named_bands(encoder: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Entry `names` of a sensor's spec: common name and wavelength of a sensor's bands, for encoders that want to know."""
+    if not registry.constant("encoders", encoder.partition(":")[0], "BANDS"):
+        return {}
+    return {"names": [[b.get("common_name"), b.get("wavelength_nm")] for b in about["bands"]]}
+
+
 def build(spec: Mapping[str, Any], base: Mapping[str, torch.Tensor] | None = None) -> Network:
     """Build from a plain description; `base` is what the encoders start from.
 

@@ -35,12 +35,12 @@ def encoders(network: nn.Module) -> list[nn.Module]:
 
 
 def blocks_of(encoder: nn.Module) -> list[nn.Module]:
-    """Parts of an encoder from input to output: its own `blocks()`, or its children.
+    """Parts of an encoder from input to output: its own `by_depth()`, or its children.
 
     Of children those with parameters; a list of modules counts as what it holds.
     """
-    if hasattr(encoder, "blocks") and callable(encoder.blocks):
-        return list(encoder.blocks())
+    if hasattr(encoder, "by_depth"):
+        return list(encoder.by_depth())  # type: ignore[operator]
     found: list[nn.Module] = []
     for child in encoder.children():
         found.extend(child if isinstance(child, nn.ModuleList) else [child])

@@ -31,7 +31,7 @@ class ConvNextMaps(nn.Module):
         self.channels, self.strides = widths, [patch * 2**i for i in range(len(widths))]
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for width in widths)
 
-    def blocks(self) -> list[nn.Module]:
+    def by_depth(self) -> list[nn.Module]:
         """Stem, halvings and layers, and the norms, from input to output."""
         found: list[nn.Module] = [self.model.embeddings]
         for stage in self.model.encoder.stages:

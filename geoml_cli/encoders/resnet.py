@@ -101,7 +101,7 @@ class ResNet(nn.Module):
                 last = part.bn2 if isinstance(part, Basic) else part.bn3
                 nn.init.zeros_(last.weight)  # type: ignore[arg-type]
 
-    def blocks(self) -> list[nn.Module]:
+    def by_depth(self) -> list[nn.Module]:
         """Stem, then every block, from input to output."""
         stem = nn.ModuleList([self.conv1, self.bn1])
         return [stem, *(block for i in range(1, 5) for block in getattr(self, f"layer{i}"))]

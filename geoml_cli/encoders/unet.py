@@ -24,7 +24,7 @@ class UNetEncoder(nn.Module):
         )
         self.pool = nn.MaxPool2d(2, ceil_mode=True)  # any size, down to one pixel
 
-    def blocks(self) -> list[nn.Module]:
+    def by_depth(self) -> list[nn.Module]:
         """Levels from input to output."""
         return list(self.levels)
 

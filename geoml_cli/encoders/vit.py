@@ -34,7 +34,7 @@ class ViTMaps(nn.Module):
         self._patch = patch
         self.channels, self.strides = [width] * taps, [patch] * taps
 
-    def blocks(self) -> list[nn.Module]:
+    def by_depth(self) -> list[nn.Module]:
         """Embedding, layers and the last norm, from input to output."""
         return [self.model.embeddings, *self.model.layers, self.model.layernorm]
 

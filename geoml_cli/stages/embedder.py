@@ -137,7 +137,7 @@ def source_of_encoder(way: Way, sensors: Sequence[dict[str, Any]]) -> Source:
         "encoder": way.encoder,
         "head": "linear",
         "adapter": None,
-        "sensors": [{**_counts(one), **named_bands(name, one)} for one in sensors],
+        "sensors": [{**_counts(one), **networks.named_bands(name, one)} for one in sensors],
         "outputs": 1,
         "per": "pixel",
         "fuse": "late",
@@ -178,13 +178,6 @@ def source_of_encoder(way: Way, sensors: Sequence[dict[str, Any]]) -> Source:
 
 def _counts(about: Mapping[str, Any]) -> dict[str, Any]:
     return {"bands": len(about["bands"]), "frames": about["frames"]}
-
-
-def named_bands(encoder: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Common name and wavelength of a sensor's bands, for encoders that want to know."""
-    if not registry.constant("encoders", encoder.partition(":")[0], "BANDS"):
-        return {}
-    return {"names": [[b.get("common_name"), b.get("wavelength_nm")] for b in about["bands"]]}
 
 
 def usual_pool(encoder: str) -> str:

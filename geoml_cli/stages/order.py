@@ -10,7 +10,7 @@ import torch
 from geoml_cli.core.aim import Aim
 from geoml_cli.core.checkpoint import Progress
 from geoml_cli.core.device import Device
-from geoml_cli.core.network import Network
+from geoml_cli.core.network import Network, named_bands
 from geoml_cli.core.ranks import Ranks
 from geoml_cli.core.scoring import Stats
 from geoml_cli.formats.tileset import Tiles
@@ -47,6 +47,7 @@ class Order:
             "adapter": self.parts["adapter"],
             "sensors": [
                 {"bands": len(heads[n]["bands"]), "frames": heads[n]["frames"]}
+                | named_bands(str(self.parts["encoder"]), heads[n])
                 for n in self.sensors
             ],
             "outputs": self.aim.outputs * width_of(str(self.parts["objective"])),
