@@ -193,3 +193,54 @@ def test_dates_and_places_count_where_they_are_known():
         when = date(1970, 1, 1) + timedelta(days)
         want = [when.year, when.timetuple().tm_yday - 1]
         assert calendar(torch.tensor([days + 0.7]), 0)[0].tolist() == want
+
+
+@torch.no_grad()
+def test_the_neck_of_the_first_fine_tuned_models_is_the_authors():
+    found = fixture("prithvi_v1_seg")
+    config, want = found["config"], found["outputs"]
+    spec = (
+        "prithvi:width=48,layers=2,heads=4,patch=16,image=32,layout=interleave,neck=upscale"
+        f",upscaled={config['neck']['output_embed_dim']}"
+    )
+    encoder = registry.make("encoders", spec, 6, 3, ())
+    load_base(encoder, spec, found["state_dict"], "checkpoint")
+    x = found["inputs"]["x"].transpose(1, 2)
+    encoder.eval()
+    tokens, _ = encoder.embed(encoder.laid(x), None)
+    close = {"atol": 1e-5, "rtol": 1e-4}
+    torch.testing.assert_close(encoder.through(tokens)[0], want["tokens"], **close)
+    [said] = encoder(x, batch_of(x))
+    torch.testing.assert_close(said, want["neck"], **close)
+
+
+@torch.no_grad()
+def test_the_pyramid_and_the_decoder_upon_it_are_the_authors():
+    from geoml_cli.core.layers.necks import Pyramid
+    from geoml_cli.core.layers.upernet import UPerDecoder
+
+    found = fixture("prithvi_vit_decoders")
+    state, given, want = found["state_dict"], found["inputs"], found["outputs"]
+    close = {"atol": 1e-5, "rtol": 1e-4}
+    maps = [given[f"tokens{i}"][:, 1:].transpose(1, 2).unflatten(2, (4, 4)) for i in range(4)]
+    neck = Pyramid(32, 16).eval()
+    mine = {k.removeprefix("neck."): v for k, v in state.items() if k.startswith("neck.")}
+    neck.load_state_dict(mine)
+    scaled = neck(maps)
+    for i in range(4):
+        torch.testing.assert_close(scaled[i], want[f"p{i}"], **close)
+    for name, levels in (("upernet", scaled), ("upernet_scaled", None)):
+        part = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+        if levels is None:  # its own pyramid, inside
+            own = Pyramid(32, 16).eval()
+            own.load_state_dict(
+                {
+                    k: part.pop(k)
+                    for k in list(part)
+                    if k.startswith("fpn1") or k.startswith("fpn2.")
+                }
+            )
+            levels = own(maps)
+        decoder = UPerDecoder([8, 16, 32, 32], 8, "batch", True, corners=True).eval()
+        decoder.load_state_dict(part)
+        torch.testing.assert_close(decoder(levels), want[name], **close)

@@ -12,6 +12,7 @@ from torch import nn
 
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.layers.masked import Encoder, Known
+from geoml_cli.core.layers.necks import Pyramid, Upscale
 from geoml_cli.core.layers.pad import cropped, fitted
 from geoml_cli.core.layers.sizes import size_called
 from geoml_cli.errors import UsageMistake
@@ -49,6 +50,8 @@ class Prithvi(Encoder):
         lon_first: bool,
         first_day: int,
         named: Any,
+        neck: str,
+        upscaled: int | None,
         **how: Any,
     ) -> None:
         super().__init__(codes=codes, **how)
@@ -58,6 +61,14 @@ class Prithvi(Encoder):
         self._taps = [(i + 1) * depth // taps - 1 for i in range(taps)]
         wide = self.width * (1 if layout == "mean" else self.grid[0])
         self.channels, self.strides = [wide] * taps, [self.patch[1]] * taps
+        if neck == "pyramid":
+            self.neck: Any = Pyramid(wide, self.patch[1])
+        elif neck == "upscale":
+            self.neck = Upscale(wide, wide if upscaled is None else upscaled, self.patch[1])
+        else:
+            self.neck = None
+        if self.neck is not None:
+            self.channels, self.strides = self.neck.channels, self.neck.strides
 
     def by_depth(self) -> list[nn.Module]:
         """Embedding and codes, blocks and the last norm, from input to output."""
@@ -85,6 +96,8 @@ class Prithvi(Encoder):
         tokens, grid = self.embed(self.laid(x), self.known(batch))
         every = self.through(tokens, each=True)
         maps = [self.map_of(every[i][:, 1:], grid) for i in self._taps]
+        if self.neck is not None:
+            maps = self.neck(maps)
         return cropped(maps, x.shape[-2:], self.strides)
 
     def summary(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -133,13 +146,16 @@ def build(
     order: str = "lat-lon",
     first_day: int = 0,
     layout: str = "stack",
+    neck: str = "none",
+    upscaled: int | None = None,
     eps: float = 1e-5,
 ) -> nn.Module:
     """Build `size` tiny, 100, 300 or 600, or of the numbers given; `tubelet` frames a token.
 
     `codes=time-location` for the TL checkpoints: `order` of the coordinates and the day that a year begins with are
     as the authors train; samples without date or place go without. `layout`: frames become channels one after
-    another (`stack`), by turns (`interleave`, as the 2023 heads want them), or their `mean`.
+    another (`stack`), by turns (`interleave`, as the 2023 heads want them), or their `mean`. `neck`: `pyramid` makes four
+    scales as the heads of 2.0 want them, `upscale` one map of a sixteenth of the stride, of `upscaled` channels, as those of 1.0.
     """
     usual = size_called(size, SIZES)
     wanted = codes.split("-") if codes else []
@@ -149,6 +165,14 @@ def build(
         raise UsageMistake(f"prithvi:order={order}: lat-lon or lon-lat")
     if layout not in LAYOUTS:
         raise UsageMistake(f"prithvi:layout={layout}: one of {', '.join(LAYOUTS)}")
+    if neck not in ("none", "pyramid", "upscale"):
+        raise UsageMistake(f"prithvi:neck={neck}: none, pyramid or upscale")
+    if neck != "none" and (patch or usual[3]) % 16 and neck == "upscale":
+        raise UsageMistake("prithvi:neck=upscale: is for patches of 16 px")
+    if neck == "pyramid" and (patch or usual[3]) % 4:
+        raise UsageMistake("prithvi:neck=pyramid: is for patches of a multiple of 4 px")
+    if neck == "pyramid" and (layers or usual[1]) < TAPS:
+        raise UsageMistake(f"prithvi:neck=pyramid: wants {TAPS} layers or more")
     if frames % tubelet:
         raise UsageMistake(f"prithvi:tubelet={tubelet}: does not divide {frames} dates")
     side = patch or usual[3]
@@ -158,6 +182,8 @@ def build(
         order == "lon-lat",
         first_day,
         named,
+        neck,
+        upscaled,
         bands=in_channels,
         frames=frames,
         image=image,
@@ -176,9 +202,7 @@ def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         key = key.replace("_timm_module.", "")
         for prefix in ("module.", "model.", "backbone.", "encoder."):
             key = key.removeprefix(prefix)
-        if not key.startswith(
-            ("decoder", "mask_token", "neck.", "decode_head", "auxiliary_head", "head.")
-        ):
+        if not key.startswith(("decoder", "mask_token", "decode_head", "auxiliary_head", "head.")):
             found[key] = value
     return found
 
@@ -191,6 +215,8 @@ def adapt(state: dict[str, torch.Tensor], encoder: Any) -> dict[str, torch.Tenso
     for key in ("temporal_embed_enc.scale", "location_embed_enc.scale"):
         if key in state and key not in encoder.state_dict():
             state.pop(key)  # the codes were not asked for: as for samples without date or place
+    if encoder.neck is None:
+        state = {k: v for k, v in state.items() if not k.startswith("neck.")}
     key = "patch_embed.proj.weight"
     given, own = state.get(key), encoder.patch_embed.proj.weight.detach()
     if given is None or given.shape[0] != own.shape[0] or given.shape[2:] != own.shape[2:]:
