@@ -1,5 +1,6 @@
 """Weights that an encoder starts from: read, brought to its key names, loaded or refused by name."""
 
+from io import BytesIO
 from typing import Any
 
 import torch
@@ -13,18 +14,23 @@ WRAPS = ("state_dict", "model", "model_state_dict", "module")  # keys that check
 SOME = 4  # names that a message lists
 
 
-def read_state(path: str) -> State:
-    """Tensors of a checkpoint: safetensors, or PyTorch's own, unpickled as tensors only."""
+def read_state(path: str, data: bytes | None = None) -> State:
+    """Tensors of a checkpoint, of `data` where it is given: safetensors, or PyTorch's own, unpickled as tensors only.
+
+    Raises `GeomlError` for anything that holds more than tensors and plain values: it is not run.
+    """
     if path.endswith(".safetensors"):
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load, load_file
 
         try:
-            return load_file(path)
+            return load_file(path) if data is None else load(data)
         except SafetensorError as error:
             raise GeomlError(f"{path}: no safetensors file ({error})") from None
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        found: Any = torch.load(
+            BytesIO(data) if data is not None else path, map_location="cpu", weights_only=True
+        )
     except OSError:
         raise
     except Exception as error:  # unpickling says it in many ways
@@ -69,8 +75,8 @@ def _listed(what: str, keys: list[str]) -> str:
     return f" {what} {', '.join(keys[:SOME])}{more};" if keys else ""
 
 
-def encoder_state(path: str) -> State:
+def encoder_state(path: str, data: bytes | None = None) -> State:
     """State of an encoder in a checkpoint; of a model's weights that of its first member and sensor."""
-    state, inside = read_state(path), "0.sensors.0.encoder."
+    state, inside = read_state(path, data), "0.sensors.0.encoder."
     mine = {k.removeprefix(inside): v for k, v in state.items() if k.startswith(inside)}
     return mine or state

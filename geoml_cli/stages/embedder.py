@@ -10,7 +10,6 @@ import torch
 
 from geoml_cli import registry
 from geoml_cli.core import network as networks
-from geoml_cli.core.base import encoder_state
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.device import Device, place
 from geoml_cli.core.features import Features, set_norms
@@ -20,7 +19,6 @@ from geoml_cli.core.network import Network
 from geoml_cli.core.receptive import reach
 from geoml_cli.core.reduction import Reduction
 from geoml_cli.errors import GeomlError, UsageMistake
-from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.model import Model
 from geoml_cli.formats.stamp import Input
@@ -148,9 +146,8 @@ def source_of_encoder(way: Way, sensors: Sequence[dict[str, Any]]) -> Source:
     inputs = part_inputs([way.encoder])
     base = None
     if way.encoder_weights:
-        path = checkpoint_of(way.encoder_weights)
-        inputs.append(Input(str(path), "encoder_weights", digest_file(path)))
-        base = path
+        base = checkpoint_of(way.encoder_weights)
+        inputs.append(base.input)
     head = {
         "encoder": way.encoder,
         "sensors": sensors,
@@ -169,7 +166,7 @@ def source_of_encoder(way: Way, sensors: Sequence[dict[str, Any]]) -> Source:
 
     def load() -> list[Any]:
         torch.manual_seed(way.seed)
-        state = encoder_state(str(base)) if base else None
+        state = base.state() if base else None
         return [networks.build(spec, state).eval()]
 
     opened = Opened(way.encoder, Model(Path(), head), inputs, load)

@@ -9,7 +9,6 @@ import torch
 from geoml_cli import registry
 from geoml_cli.core import network as networks
 from geoml_cli.core import tune
-from geoml_cli.core.base import encoder_state
 from geoml_cli.core.device import place
 from geoml_cli.core.loop import Loop, Recipe, optimizer_of
 from geoml_cli.core.ranks import Ranks
@@ -151,7 +150,7 @@ def network_of(order: Order, feed: Feed) -> tuple[networks.Network, dict[str, to
     given = order.given
     base = None
     if given["encoder_weights"]:
-        base = encoder_state(str(checkpoint_of(given["encoder_weights"])))
+        base = checkpoint_of(given["encoder_weights"]).state()
     network = networks.build(order.spec, base)
     before = {}
     if base is not None and (given["tune"] != "all" or order.parts["adapter"]):

@@ -1,7 +1,6 @@
 """What a model folder says besides its weights: the contract, the ground it saw, its STAC Item, its curves."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import geopandas
 import shapely
 
 from geoml_cli.core.lattice import FADE
-from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.model import mlm_item
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.geo.bounds import footprint
@@ -91,6 +89,7 @@ def contract(
         "aim": {"kind": aim.kind, "per": aim.per, "names": list(aim.names), "binary": aim.binary},
         "network": order.spec | {k: order.recorded(k) for k in recorded[1:]},
         "base": base_of(given, out) if any(one.partial for one in fitted) else None,
+        "started_from": base_of(given, out) if given["encoder_weights"] else None,
         "sensors": [
             {key: one.get(key) for key in ("name", "bands", "dtype", "gsd_m", "frames")}
             for one in sensors
@@ -145,8 +144,7 @@ def _kept(progress: Any) -> dict[str, Any]:
 
 def base_of(given: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """The checkpoint that the stored tensors are changes of; its place is told from the model folder."""
-    place = checkpoint_of(given["encoder_weights"])
-    return {"path": os.path.relpath(place, out), "sha256": digest_file(place)}
+    return checkpoint_of(given["encoder_weights"]).recorded(out)
 
 
 def item_of_model(

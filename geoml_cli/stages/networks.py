@@ -1,22 +1,22 @@
 """The networks of a model folder, built and loaded."""
 
-from pathlib import Path
 from typing import Any
 
 from geoml_cli.core.aim import Aim
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.model import Model
+from geoml_cli.formats.package import PKG
+from geoml_cli.stages.base import HF, Checkpoint, checkpoint_of
 
 
 def load_networks(model: Model, spec: dict[str, Any]) -> list[Any]:
     """Every member of a model; tensors that the folder does not hold are those of its base."""
     from geoml_cli.core import network as networks
-    from geoml_cli.core.base import encoder_state
 
     base = None
     if model.head["base"]:
-        base = encoder_state(str(base_file(model)))
+        base = base_of(model).state()
     members = []
     for i, state in enumerate(model.weights()):
         network = networks.build(spec, base)
@@ -44,10 +44,20 @@ def aim_of(model: Model) -> Aim:
     return Aim(plain["kind"], plain["per"], (), tuple(plain["names"]), plain["binary"])
 
 
-def base_file(model: Model) -> Path:
+def base_of(model: Model) -> Checkpoint:
     """The checkpoint that a model's encoders stand on; raises where it is gone or another."""
     base = model.head["base"]
-    place = model.folder / base["path"]
+    name = base["path"]
+    if name.startswith((HF, PKG)):
+        if base.get("revision") and "@" not in name:
+            name = f"{name}@{base['revision']}"
+        found = checkpoint_of(name)
+        if found.digest != base["sha256"]:
+            raise GeomlError(
+                f"{name}: is not the checkpoint that the model was trained on (sha256 differs)"
+            )
+        return found
+    place = model.folder / name
     if not place.is_file():
         raise GeomlError(
             f"{place}: is gone; the model holds only what it changed of that checkpoint: put it back there"
@@ -56,4 +66,4 @@ def base_file(model: Model) -> Path:
         raise GeomlError(
             f"{place}: is not the checkpoint that the model was trained on (sha256 differs)"
         )
-    return place
+    return Checkpoint(str(place), place)

@@ -204,8 +204,7 @@ def base_inputs(path: str | None) -> list[Input]:
         return []
     from geoml_cli.stages.base import checkpoint_of
 
-    place = checkpoint_of(path)
-    return [Input(str(place), "encoder_weights", digest_file(place))]
+    return [checkpoint_of(path).input]
 
 
 def say_plan(
