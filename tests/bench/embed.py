@@ -23,7 +23,7 @@ from geoml_cli.stages.embedder import Embedder, Way
 NETS = {"ResNet-50": ("resnet:depth=50", 3584), "ViT-B": ("vit:size=base", 2240)}
 ROWS, WIDTH, QUERIES, NEAREST = 1_000_000, 256, 100, 50
 PAIRS, RUNS = 3, 3
-SIDES = (2048, 16384)  # px: 16 384 and 1 048 576 rows
+SIDES = (2048, 8192)  # px: 16 384 and 262 144 rows
 
 
 def main(device: str = "auto") -> None:
