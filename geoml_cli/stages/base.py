@@ -14,6 +14,7 @@ from geoml_cli.formats.package import PKG, read_packed
 from geoml_cli.formats.stamp import Input
 
 HF = "hf:"
+CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 SUFFIXES = (
     ".safetensors",
     ".pt",
@@ -144,9 +145,15 @@ def _from_hub(name: str) -> Checkpoint:
         ) from None
     except HfHubHTTPError as error:
         raise TryLater(f"{name}: the hub did not answer ({_line(error)})") from None
-    except OSError as error:
+    except Exception as error:  # of whichever library the hub's own client speaks through
+        if not isinstance(error, OSError) and _home(error) not in CLIENTS:
+            raise
         raise TryLater(f"{name}: the hub cannot be reached ({_line(error)})") from None
     return Checkpoint(name, local, licence, revision or None)
+
+
+def _home(error: BaseException) -> str:
+    return type(error).__module__.partition(".")[0]
 
 
 def _line(error: BaseException) -> str:
