@@ -33,7 +33,8 @@ def values(given: Given) -> Values:
     if given.flags and room:
         return Values({name: registry.about(room, name) for name in registry.names(room)})
     if given.value == "ROOM":
-        return Values({room: registry.about_room(room) for room in registry.ENTRY})
+        rooms = {room: registry.about_room(room) for room in registry.ENTRY}
+        return Values(rooms | {"weights": "Published checkpoints: size, licence, bands."})
     if given.value == "TOPIC":
         return Values(TOPICS | COMMANDS)
     if given.value == "DEVICE":

@@ -8,6 +8,7 @@ the name: `unet:width=32,depth=4`. Names, one-line descriptions and options are 
 
 import ast
 import sys
+import tomllib
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
@@ -176,3 +177,11 @@ def make(room: str, spec: str, *given: Any) -> Any:
     """Call a part's entry function: what core hands it, then the options on its name."""
     name, chosen = parse(room, spec)
     return getattr(load(room, name), ENTRY[room])(*given, **chosen)
+
+
+@cache
+def weights() -> dict[str, dict[str, Any]]:
+    """Checkpoints that others published, by the names that geoml knows them by: weights, encoder, megabytes, licence,
+    source, frames, gsd_m, bands, unit, mean, std.
+    """
+    return tomllib.loads((HERE / "data" / "weights.toml").read_text(encoding="utf-8"))

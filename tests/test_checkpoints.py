@@ -225,3 +225,29 @@ def test_pickles_that_would_run_something_are_refused(here, word, capfd, tmp_pat
         == 1
     )
     assert not Path("owned").exists() and not Path("m").exists()
+
+
+def test_published_names_tell_what_a_user_must_know(capfd):
+    from geoml_cli import registry
+
+    published = registry.weights
+    for name, about in published().items():
+        part, chosen = registry.parse("encoders", about["encoder"])
+        assert part == "prithvi" and chosen["size"] in ("tiny", "100", "300", "600"), name
+        assert about["weights"].startswith("hf:") and about["licence"]
+        assert len(about["bands"]) == len(about["mean"]) == len(about["std"]) == 6
+    counts = Path(__file__).parents[2] / "shared/parity/param_counts.json"
+    if counts.is_file():  # four bytes a parameter
+        known = json.loads(counts.read_text())
+        for name, key in (
+            ("prithvi-eo-2.0-300m", "prithvi_eo2_300"),
+            ("prithvi-eo-2.0-600m-tl", "prithvi_eo2_600_tl"),
+        ):
+            assert published()[name]["megabytes"] == round(known[key]["mae"] * 4 / 1e6)
+    assert run(["list", "weights"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == len(published()) and all(
+        "Apache-2.0" in line and " MB" in line for line in lines
+    )
+    assert run(["list", "weights", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)[0]["bands"][0] == "blue"

@@ -7,6 +7,8 @@ import typer
 from geoml_cli import options
 from geoml_cli.manners import Manners
 
+WEIGHTS = "Published checkpoints: size, licence, bands."
+
 
 @options.looking
 def command(
@@ -17,23 +19,44 @@ def command(
 ) -> None:
     """Name the parts there are: encoders, heads, metrics, ...
 
-    Without a room the rooms are named. A part is one file; its options ride on its name,
+    `weights` are checkpoints that others published, for --encoder-weights, with their size, licence and
+    bands. Without a room the rooms are named. A part is one file; its options ride on its name,
     as in `--encoder unet:width=32`, and are told by --json.
 
         geoml list encoders
         geoml list objectives --json
+        geoml list weights
     """
     import json
 
     from geoml_cli import registry
 
-    rows = [_room(name) for name in registry.ENTRY] if room is None else _parts(room)
+    if room is None:
+        known = {"name": "weights", "about": WEIGHTS, "parts": sorted(registry.weights())}
+        rows = [*(_room(name) for name in registry.ENTRY), known]
+    else:
+        rows = _weights() if room == "weights" else _parts(room)
     if manners.json:
         print(json.dumps(rows, indent=2, sort_keys=True))
         return
     for row in rows:
         name_about = f"{row['name']}\t{row['about']}"
         print(json.dumps(row, sort_keys=True) if manners.ndjson else name_about)
+
+
+def _weights() -> list[dict[str, Any]]:
+    from geoml_cli import registry
+
+    known = sorted(registry.weights().items())
+    return [{"name": name, **about, "about": _told(about)} for name, about in known]
+
+
+def _told(about: dict[str, Any]) -> str:
+    bands = ",".join(about["bands"])
+    return (
+        f"{about['about']}; {about['megabytes']} MB, {about['licence']}, {about['frames']} x {bands},"
+        f" {about['gsd_m']} m, --encoder {about['encoder']}"
+    )
 
 
 def _room(name: str) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def command(
     encoder_weights: Annotated[
         Optional[str],
         typer.Option(
-            metavar="PATH", help="Start from a checkpoint, or the encoder of a model folder."
+            metavar="NAME",
+            help="Checkpoint to start from: a file, folder, name of `geoml list weights`, hf:, pkg:.",
         ),
     ] = None,
     adapter: Annotated[

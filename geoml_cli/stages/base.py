@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from geoml_cli import registry
 from geoml_cli.errors import GeomlError, TryLater
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.model import NAME, WEIGHTS, read_model
@@ -70,13 +71,17 @@ class Checkpoint:
 
 
 def checkpoint_of(name: str) -> Checkpoint:
-    """What `--encoder-weights` names: a checkpoint, a model folder, `hf:REPO[@REV][/FILE]` or `pkg:PACKAGE/FILE`."""
+    """What `--encoder-weights` names: a checkpoint, a model folder, `hf:REPO[@REV][/FILE]`, `pkg:PACKAGE/FILE`, or a
+    name of `geoml list weights`.
+    """
     if name.startswith(PKG):
         found = read_packed(name, SUFFIXES)
         inside = found.path.endswith(".whl")
         return Checkpoint(name, None if inside else Path(found.path), found.licence)
     if name.startswith(HF):
         return _from_hub(name)
+    if name in registry.weights() and not Path(name).exists():
+        return checkpoint_of(registry.weights()[name]["weights"])
     place = Path(name)
     if place.name == NAME:
         place = place.parent
