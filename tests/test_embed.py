@@ -327,6 +327,21 @@ def test_programs_read_it(here):
     assert run(["info", "--check", "e.parquet", "e.gpkg"]) == 0
 
 
+def test_what_a_file_holds_is_told(here, capfd):
+    words = ["embed", "tiles", "--encoder", "band-stats", "--reduce", "pca:3", "--dtype", "int8"]
+    status, out, _ = asked(capfd, *words, "-o", "e.parquet", "--ndjson")
+    said = json.loads(out)
+    assert status == 0 and said["rows"] == 9 and said["dimensions"] == 3
+    assert said["path"] == "e.parquet" and said["dtype"] == "int8"
+    _, out, _ = asked(capfd, "info", "e.parquet")
+    assert "3 dimensions, encoder band-stats, pool cls, pca of 8 (" in out and "stored * " in out
+    assert run(["embed", "scene.tif", "--as", "e.parquet", "-o", "d/"]) == 0
+    capfd.readouterr()
+    from test_items import check_valid
+
+    check_valid(json.loads(Path("d/items.json").read_text())["features"][0])
+
+
 def kill_after(words, seconds):
     line = [sys.executable, "-m", "geoml_cli", *words]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

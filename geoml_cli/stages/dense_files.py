@@ -167,7 +167,7 @@ def inputs_of(paths: Sequence[str]) -> list[Input]:
 
 def sample(paths: Sequence[str], at: str, out: str, *, dtype: str, manners: Manners) -> None:
     """Write a row for each place on each raster: the mean over a polygon, the pixel at a point."""
-    from geoml_cli.stages.embed_write import write_parts
+    from geoml_cli.stages.embed_write import said_of, write_parts
 
     rasters = [one for path in paths for one in open_dense(path)]
     widths = {one.width for one in rasters}
@@ -210,7 +210,7 @@ def sample(paths: Sequence[str], at: str, out: str, *, dtype: str, manners: Mann
                     len(places),
                 )
             job.commit_file(built)
-    job.report([job.named])
+    job.report([job.named], [said_of(job)])
 
 
 def _looked_up(

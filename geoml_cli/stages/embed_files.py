@@ -14,7 +14,7 @@ from geoml_cli.formats.embeddings import ROWS, Embeddings, open_embeddings, scal
 from geoml_cli.formats.jsonfile import sha256_of
 from geoml_cli.formats.stamp import Input
 from geoml_cli.manners import Manners
-from geoml_cli.stages.embed_write import write_parts
+from geoml_cli.stages.embed_write import said_of, write_parts
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.similar import check_space
 
@@ -76,7 +76,7 @@ def join(
                 built, parts, shrink, dtype, scale or 1.0, job.record | {"embedding": about}
             )
             job.commit_file(built)
-    job.report([job.named])
+    job.report([job.named], [said_of(job)])
 
 
 def _in_order(opened: Sequence[Embeddings]) -> list[Embeddings]:

@@ -24,7 +24,7 @@ from geoml_cli.formats.vectors import read_vectors
 from geoml_cli.geo.grid import Grid, Window
 from geoml_cli.manners import Manners
 from geoml_cli.stages.embed_run import LOOK, LOOKS, Run, Wanted, spread
-from geoml_cli.stages.embed_write import write_parts
+from geoml_cli.stages.embed_write import said_of, write_parts
 from geoml_cli.stages.embedder import (
     Embedder,
     Norms,
@@ -120,7 +120,7 @@ class Table(Run):
                 job.commit_file(built)
         for one in self.rows:
             one.close()
-        job.report([job.named])
+        job.report([job.named], [said_of(job)])
 
     def _fill(
         self, job: Job, rows: Rows, groups: Sequence[range], embedder: Embedder

@@ -8,12 +8,9 @@ import numpy as np
 import pandas
 
 from geoml_cli.errors import NothingMatched
-from geoml_cli.formats.embeddings import (
-    EmbeddingsWriter,
-    Extent,
-    write_flat,
-)
+from geoml_cli.formats.embeddings import EmbeddingsWriter, Extent, open_embeddings, write_flat
 from geoml_cli.formats.vectors import GPKG
+from geoml_cli.stages.job import Job
 
 
 def write_parts(
@@ -36,3 +33,12 @@ def write_parts(
         for table, z in parts():
             writer.write(table, shrink(np.asarray(z)))
     return extent.rows
+
+
+def said_of(job: Job) -> dict[str, Any]:
+    """The record of a file of rows for --ndjson."""
+    if job.out.suffix.lower() == GPKG:
+        return {"path": job.named}
+    opened = open_embeddings(str(job.out))
+    found = {"path": job.named, "rows": opened.count, "dimensions": opened.width}
+    return found | {k: opened.about.get(k) for k in ("encoder", "pool", "dtype", "space")}

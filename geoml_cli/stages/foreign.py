@@ -11,6 +11,7 @@ import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from geoml_cli.errors import GeomlError
+from geoml_cli.formats.embeddings import is_embeddings, open_embeddings
 from geoml_cli.formats.remote import is_remote
 from geoml_cli.formats.vectors import PARQUET, class_value
 from geoml_cli.geo.grid import crs_name
@@ -103,6 +104,8 @@ def _parquet(path: str) -> dict[str, Any]:
         "count": rows,
         "columns": {field.name: str(field.type) for field in schema},
     }
+    if is_embeddings(path) and rows:
+        found["embeddings"] = _embeddings(path)
     if table is not None:
         found["geometry"] = ", ".join(sorted(set(table.geometry.geom_type.dropna()))) or None
         found["crs"] = crs_name(table.crs.to_wkt()) if table.crs else None
@@ -110,6 +113,18 @@ def _parquet(path: str) -> dict[str, Any]:
             found["bounds"] = table.total_bounds.tolist()
         found["columns"].pop(table.geometry.name)
         found["values"] = _values({key: table[key].tolist() for key in found["columns"]})
+    return found
+
+
+def _embeddings(path: str) -> dict[str, Any]:
+    """What a file of vectors says of them."""
+    opened = open_embeddings(path)
+    about = opened.about
+    kept = ("encoder", "pool", "level", "dtype", "scale", "window", "space")
+    found = {"dimensions": opened.width, "column": opened.column, **{k: about.get(k) for k in kept}}
+    reduction = about.get("reduction")
+    if reduction:
+        found["reduction"] = {k: reduction[k] for k in ("kind", "width", "kept", "explained")}
     return found
 
 

@@ -72,7 +72,7 @@ def answer(
             built = job.part / f"table{Path(out).suffix.lower()}"
             write_vectors(built, found, job.record)
             job.commit_file(built)
-    job.report([job.named])
+    job.report([job.named], [{"path": job.named, "question": question}])
 
 
 def check_space(opened: Sequence[Embeddings]) -> None:

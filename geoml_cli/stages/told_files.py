@@ -109,11 +109,27 @@ def say_vector(found: Mapping[str, Any]) -> Iterator[Row]:
         yield "layer", f"{layer['name']}: {layer['count']} features, {kind}, {crs[:LONG]}"
         if layer.get("bounds"):
             yield "bounds", "{:.10g}, {:.10g}, {:.10g}, {:.10g}".format(*layer["bounds"])
+        if layer.get("embeddings"):
+            yield "vectors", _vectors(layer["embeddings"])
         for i, (name, kind) in enumerate(layer["columns"].items()):
             counts = layer.get("values", {}).get(name)
             said = ": " + ", ".join(f"{v} ({n})" for v, n in counts.items()) if counts else ""
             yield ("" if i else "columns"), f"{name}  {kind}{said}"
     yield "stored as", found["driver"] or "unknown"
+
+
+def _vectors(about: Mapping[str, Any]) -> str:
+    """Embeddings in one line."""
+    parts = [f"{about['dimensions']} dimensions"]
+    if about["encoder"]:
+        parts.append(f"encoder {about['encoder']}, pool {about['pool']}")
+    if about.get("reduction"):
+        one = about["reduction"]
+        kept = f" ({one['explained']:.1%} of the variance)" if one["explained"] else ""
+        parts.append(f"{one['kind']} of {one['width']}{kept}")
+    if about["scale"]:
+        parts.append(f"stored * {about['scale']:.6g}")
+    return ", ".join(parts)
 
 
 def say_array(found: Mapping[str, Any]) -> Iterator[Row]:
