@@ -75,6 +75,10 @@ def command(
             help="Checkpoint to start from: a file, folder, name of `geoml list weights`, hf:, pkg:.",
         ),
     ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Take of the checkpoint what fits, and say what does not."),
+    ] = False,
     adapter: Annotated[
         Optional[str],
         typer.Option(metavar="NAME", help="Adapter beside the frozen encoder: lora:rank=8."),

@@ -1,5 +1,6 @@
 """Weights that an encoder starts from: read, brought to its key names, loaded or refused by name."""
 
+import logging
 from io import BytesIO
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 from geoml_cli import registry
 from geoml_cli.errors import GeomlError
 
+log = logging.getLogger("geoml")
 State = dict[str, torch.Tensor]
 WRAPS = ("state_dict", "model", "model_state_dict", "module")  # keys that checkpoints lie under
 SOME = 4  # names that a message lists
@@ -28,9 +30,10 @@ def read_state(path: str, data: bytes | None = None) -> State:
         except SafetensorError as error:
             raise GeomlError(f"{path}: no safetensors file ({error})") from None
     try:
-        found: Any = torch.load(
-            BytesIO(data) if data is not None else path, map_location="cpu", weights_only=True
-        )
+        with torch.serialization.safe_globals(plain_values()):
+            found: Any = torch.load(
+                BytesIO(data) if data is not None else path, map_location="cpu", weights_only=True
+            )
     except OSError:
         raise
     except Exception as error:  # unpickling says it in many ways
@@ -43,36 +46,84 @@ def read_state(path: str, data: bytes | None = None) -> State:
     return {k: v for k, v in found.items() if torch.is_tensor(v)}
 
 
-def load_base(encoder: nn.Module, spec: str, state: State, named: str) -> None:
+def plain_values() -> list[Any]:
+    """What checkpoints of trainers hold beside tensors, and is no code: numbers and types of numpy, sets."""
+    import codecs
+
+    import numpy as np
+
+    # the numbers that trainers note down; older files name numpy's module otherwise
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
+    return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds, codecs.encode, set]
+
+
+def load_base(
+    encoder: nn.Module, spec: str, state: State, named: str, partial: bool | None = None
+) -> None:
     """Load a checkpoint into an encoder; its part may know how others call the keys (`rename`), and how
     to fit what is there to the bands, dates and sides of this encoder (`adapt`).
 
-    Raises `GeomlError` that lists what is missing, left over or of another shape.
+    Raises `GeomlError` that lists what is missing, left over or of another shape; `partial` leaves that as it is.
     """
     part = registry.load("encoders", spec.partition(":")[0])
-    own = encoder.state_dict()
-    if own.keys() != state.keys() and hasattr(part, "rename"):
+    if encoder.state_dict().keys() != state.keys() and hasattr(part, "rename"):
         state = part.rename(state)
     if hasattr(part, "adapt"):
         state = part.adapt(state, encoder)
+    _load(encoder, spec, state, named, partial)
+
+
+def load_head(head: nn.Module, spec: str, state: State, named: str) -> None:
+    """Load a head of a whole checkpoint, by the names that its part knows (`rename`); raises as `load_base`."""
+    name = spec.partition(":")[0]
+    part = registry.load("heads", name)
+    if not hasattr(part, "rename"):
+        raise GeomlError(f"{named}: --head {name} knows no published layout of its tensors")
+    state = part.rename(state)
+    made = getattr(part, "MADE", ())  # what is computed, never loaded
+    own = head.state_dict()
+    state |= {key: own[key] for key in own if key.rpartition(".")[2] in made}
+    _load(head, spec, state, named)
+
+
+def _load(
+    part: nn.Module, spec: str, state: State, named: str, partial: bool | None = None
+) -> None:
+    """Load all tensors of a part, or with `partial` those that fit, and say which did not; None: it is not to be had."""
+    hint = "" if partial is None else "; --partial takes what fits"
+    own = part.state_dict()
+    other = [k for k, v in own.items() if k in state and state[k].shape != v.shape]
     missing = sorted(k for k in own if k not in state and not k.endswith("num_batches_tracked"))
     extra = sorted(k for k in state if k not in own)
-    for key, value in own.items():
-        if key in state and state[key].shape != value.shape:
+    if not partial:
+        for key in other:
             raise GeomlError(
-                f"{named}: {key} is {tuple(state[key].shape)}, {spec} has {tuple(value.shape)};"
-                " other bands, frames or options of the encoder?"
+                f"{named}: {key} is {tuple(state[key].shape)}, {spec} has {tuple(own[key].shape)};"
+                f" other bands, frames or options of the encoder?{hint}"
             )
-    if missing or extra:
-        raise GeomlError(
-            f"{named}: does not fit {spec}: {_listed('misses', missing)}{_listed('has also', extra)}"
+        if missing or extra:
+            told = ",".join(filter(None, (_listed("misses", missing), _listed("has also", extra))))
+            raise GeomlError(f"{named}: does not fit {spec}:{told}{hint}")
+    fits = {k: v for k, v in state.items() if k in own and k not in other}
+    if not fits:
+        raise GeomlError(f"{named}: holds nothing that fits {spec}")
+    if partial and (missing or extra or other):
+        lost = (
+            _listed("made anew", missing),
+            _listed("of another shape", other),
+            _listed("left out", extra),
         )
-    encoder.load_state_dict(state, strict=False)
+        log.warning(
+            "%s: took %d of %d tensors;%s",
+            *(named, len(fits), len(own), ";".join(filter(None, lost))),
+        )
+    part.load_state_dict(fits, strict=False)
 
 
 def _listed(what: str, keys: list[str]) -> str:
     more = f" and {len(keys) - SOME} more" if len(keys) > SOME else ""
-    return f" {what} {', '.join(keys[:SOME])}{more};" if keys else ""
+    return f" {what} {', '.join(keys[:SOME])}{more}" if keys else ""
 
 
 def encoder_state(path: str, data: bytes | None = None) -> State:

@@ -219,7 +219,7 @@ def _sensor(
         encoder = registry.make("encoders", spec["encoder"], stacked)
     channels, strides = list(encoder.channels), list(encoder.strides)
     if base is not None:
-        load_base(encoder, spec["encoder"], dict(base), "--encoder-weights")
+        load_base(encoder, spec["encoder"], dict(base), "--encoder-weights", spec.get("partial"))
     if spec.get("adapter"):
         encoder = registry.make("adapters", spec["adapter"], encoder)
     neck = None

@@ -1,9 +1,12 @@
-"""The card of an ONNX file: a small JSON beside it that says which bands go in and what comes out.
+"""The card of an ONNX file or a checkpoint: a small JSON beside it that says which bands go in and what comes out.
 
 {"bands": ["blue", "green", {"name": "red", "wavelength_nm": 665}],
  "classes": ["background", {"name": "cloud", "color": "#ffffff"}],   or "values": [{"name": "height", "unit": "m"}]
  "mean": [...], "std": [...], "scale": 1, "outputs": "logits", "layout": "NCHW",
  "gsd_m": 30, "halo": 40, "stride": 8, "window": 256, "overlap": 52, "rim": "reflect"}
+
+Of a checkpoint it also names the network, "encoder": "prithvi:size=100" and "head": "fcn:skips=0", the number of dates,
+"frames": 3, and may say "fills": true in place of classes: it gives the images themselves.
 """
 
 import tomllib
@@ -22,6 +25,10 @@ KINDS = {  # key: what it may be
     "mean": list,
     "std": list,
     "scale": int | float,
+    "encoder": str,
+    "head": str,
+    "frames": int,
+    "fills": bool,
     "outputs": str,
     "layout": str,
     "gsd_m": int | float,
@@ -46,6 +53,8 @@ USUAL = {
     "halo": None,
     "stride": 1,
     "rim": "reflect",
+    "frames": 1,
+    "fills": False,
 }
 WINDOW, OVERLAP = 256, 48  # where nothing is said
 
@@ -61,13 +70,13 @@ def read_card(plain: Any, where: str) -> dict[str, Any]:
     for key, value in plain.items():
         if key not in KINDS:
             raise wrong(f"has an unknown key {key!r}; it may hold {', '.join(KINDS)}")
-        if not isinstance(value, KINDS[key]) or isinstance(value, bool):
+        if not isinstance(value, KINDS[key]) or isinstance(value, bool) != (KINDS[key] is bool):
             raise wrong(f"{key} is {value!r}")
         if key in CHOICES and value not in CHOICES[key]:
             raise wrong(f"{key} is {value!r}, not {' or '.join(CHOICES[key])}")
     if not plain.get("bands"):
         raise wrong("names no bands")
-    if bool(plain.get("classes")) == bool(plain.get("values")):
+    if sum(bool(plain.get(key)) for key in ("classes", "values", "fills")) != 1:
         raise wrong("must name either classes or values")
     count = len(plain["bands"])
     for key in ("mean", "std"):
@@ -78,7 +87,7 @@ def read_card(plain: Any, where: str) -> dict[str, Any]:
             raise wrong(f"{key} must be {count} numbers, one a band")
     if any(v <= 0 for v in plain.get("std", [])):
         raise wrong("std holds a number that is not above 0")
-    for key, least in (("halo", 0), ("stride", 1), ("window", 1), ("overlap", 2)):
+    for key, least in (("halo", 0), ("stride", 1), ("window", 1), ("overlap", 2), ("frames", 1)):
         if key in plain and plain[key] < least:
             raise wrong(f"{key} is {plain[key]}, less than {least}")
     found = USUAL | {"mean": [0] * count, "std": [1] * count} | dict(plain)
@@ -107,13 +116,20 @@ def contract_of(card: Mapping[str, Any], window: int | None, binary: bool) -> di
     names = [one["name"] for one in card["classes"] or card["values"]]
     size = window or card["window"] or WINDOW
     finite = card["halo"] is not None and window is None
-    sensor = {"name": "image", "bands": bands, "dtype": None, "gsd_m": card["gsd_m"], "frames": 1}
+    frames = card["frames"]
+    if card["fills"]:
+        names = [
+            b["name"] + (f"-{t + 1}" if frames > 1 else "") for t in range(frames) for b in bands
+        ]
+    sensor = {"name": "image", "bands": bands, "dtype": None, "gsd_m": card["gsd_m"]}
+    sensor["frames"] = frames
     return {
         "aim": {
             "kind": "classes" if card["classes"] else "values",
             "per": "pixel",
             "names": names,
             "binary": binary,
+            "fills": card["fills"],
         },
         "sensors": [sensor],
         "bands": bands,
@@ -121,7 +137,9 @@ def contract_of(card: Mapping[str, Any], window: int | None, binary: bool) -> di
         "gsd_m": card["gsd_m"],
         "codes": [],
         "classes": [c.to_dict() for c in legend(names, paint)] if card["classes"] else [],
-        "values": [{"name": v["name"], "unit": v.get("unit")} for v in card["values"]],
+        "values": [{"name": v["name"], "unit": v.get("unit")} for v in card["values"]]
+        if not card["fills"]
+        else [{"name": name, "unit": None} for name in names],
         "members": 1,
         "stride": card["stride"],
         "window": size,

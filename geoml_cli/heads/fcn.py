@@ -59,3 +59,17 @@ def build(
 ) -> nn.Module:
     """Build with scores of `skips` finer maps and `depth` 3 x 3 convolutions of `width` before the last's."""
     return FCNHead(channels[-1 - max(skips, 0) :], [width] * depth, outputs, norm, dropout)
+
+
+def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Keys of the decode head of mmsegmentation's FCN, as Prithvi's fine-tuned models have it (`skips=0`)."""
+    found = {}
+    for key, value in state.items():
+        name = key.removeprefix("decode_head.")
+        if name == key:
+            continue
+        name = (
+            name.replace("conv_seg.", "scores.0.").replace(".conv.", ".0.").replace(".bn.", ".1.")
+        )
+        found[name.replace("convs.", "hidden.")] = value
+    return found

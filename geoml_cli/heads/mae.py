@@ -13,6 +13,7 @@ from torch import nn
 from geoml_cli.core.layers.masked import Decoder, Tokens, images_of
 
 MAPS = "tokens"
+MADE = ("decoder_pos_embed",)  # place codes are computed, never loaded
 
 
 class MaskedDecoder(nn.Module):

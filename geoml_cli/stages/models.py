@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from geoml_cli import registry
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.model import GROUND, NAME, Model, read_model
 from geoml_cli.formats.stamp import Input
+from geoml_cli.stages.base import SUFFIXES
 from geoml_cli.stages.carried import network_spec
 from geoml_cli.stages.networks import load_networks
 
@@ -42,6 +44,10 @@ def open_model(name: str, trust_code: bool = False) -> Opened:
         from geoml_cli.stages.onnx import open_onnx
 
         return open_onnx(name)
+    if is_checkpoint(name):
+        from geoml_cli.stages.published import open_published
+
+        return open_published(name)
     found = read_model(name)
     stamp = found.folder / NAME
     return Opened(
@@ -51,6 +57,13 @@ def open_model(name: str, trust_code: bool = False) -> Opened:
         partial(load_networks, found, network_spec(found, trust_code)),
         found.folder / GROUND,
     )
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a model is a checkpoint of others: one that they published, or a file with a card."""
+    if Path(name).is_dir():
+        return False
+    return name in registry.weights() or name.lower().endswith(SUFFIXES)
 
 
 def as_pixels(opened: Opened) -> Opened:

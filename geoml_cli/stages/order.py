@@ -56,6 +56,7 @@ class Order:
             "time": self.given["time"],
             "codes": check_codes(self.given["codes"]),
             "values": values,
+            "partial": self.given["partial"],
         }
 
 

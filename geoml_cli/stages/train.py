@@ -42,6 +42,7 @@ def run(
     time: str = "stack",
     codes: Sequence[str] = (),
     encoder_weights: str | None = None,
+    partial: bool = False,
     adapter: str | None = None,
     tune: str = "all",
     layer_decay: float = 1.0,

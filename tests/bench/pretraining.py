@@ -20,7 +20,7 @@ SIDE = 32
 ENCODER = "prithvi:width=128,layers=6,heads=4,patch=4,image=32"
 PRETRAIN = (
     *("--task", "reconstruct", "--encoder", ENCODER, "--head", "mae:width=64,layers=2,heads=4"),
-    *("--batch", "64", "--steps", "8000", "--lr", "1e-3", "--ema", "0", "--keep", "last"),
+    *("--batch", "64", "--steps", "3000", "--lr", "1e-3", "--ema", "0", "--keep", "last"),
 )
 TUNE = ("--encoder", ENCODER, "--head", "fcn:width=64,skips=0", "--steps", "300")
 RATES = ("3e-4", "1e-3")

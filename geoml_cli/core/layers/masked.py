@@ -29,9 +29,10 @@ def place_codes(width: int, grid: Size, cls: bool = True) -> torch.Tensor:
     """
     t, h, w = grid
     parts = (width // 16 * 6, width // 16 * 6, width // 16 * 4)
-    across, down, along = (
-        waves(torch.arange(n), part) for n, part in zip((w, h, t), parts, strict=True)
-    )
+    with torch.device("cpu"):  # a network that is only counted has these too
+        across, down, along = (
+            waves(torch.arange(n), part) for n, part in zip((w, h, t), parts, strict=True)
+        )
     found = torch.cat(
         [
             across.view(1, 1, w, -1).expand(t, h, w, -1),
