@@ -262,3 +262,37 @@ def test_an_encoder_goes_on_from_what_filling_taught_it(filled):
     head = json.loads((filled / "tuned/model.json").read_text())
     assert head["started_from"]["path"].endswith("weights.safetensors")
     assert Path(filled / "tuned/weights.safetensors").stat().st_size < 200_000
+
+
+def test_filled_images_are_scored_where_they_were_filled(filled, capfd):
+    words = ["evaluate", f"{filled}/filled/", "--truth", f"{filled}/scene.tif"]
+    words += ["--metric", "reconstruction", "--include-trained", "--bootstrap", "20"]
+    out = ["-o", f"{filled}/scores.json", "--report", f"{filled}/report.html"]
+    assert run([*words, *out]) == 0
+    scores = json.loads((filled / "scores.json").read_text())
+    with rasterio.open(filled / "scene.tif") as dataset:
+        truth = dataset.read().astype(float)
+    with rasterio.open(filled / "filled/gap.tif") as dataset:
+        guess = dataset.read().astype(float)
+    with rasterio.open(filled / "filled/gap_filled.tif") as dataset:
+        at = dataset.read(1) == 1
+    span = np.ptp(truth, axis=(1, 2))[:, None]
+    error = (guess - truth)[:, at]
+    assert scores["scored"]["n"] == error.size and scores["scored"]["gaps_alone"]
+    got = {key: one["value"] for key, one in scores["metrics"].items()}
+    assert got["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-6)
+    assert got["psnr"] == pytest.approx(-10 * np.log10(((error / span) ** 2).mean()), rel=1e-6)
+    whole = registry.load("metrics", "reconstruction")
+    once = whole.stats(
+        truth[None], guess[None], np.broadcast_to(at, truth.shape)[None], 2, span[:, 0]
+    )
+    assert got["ssim"] == pytest.approx(whole.score(once)["ssim"], rel=1e-6)  # in pieces as at once
+    assert "data:image/png" in (filled / "report.html").read_text()
+    assert run([*words, *out, "--fail-if", "psnr<99"]) == 1
+    capfd.readouterr()
+    assert run([*words[:3], f"{filled}/gap.tif", *words[4:], "-o", f"{filled}/none.json"]) == 4
+    assert "no gap has truth" in capfd.readouterr().err
+    assert run([*words[:6], "-o", f"{filled}/none.json"]) in (
+        0,
+        4,
+    )  # what the model saw is left out

@@ -102,12 +102,16 @@ def command(
     Embeddings are scored by probes: labels of a column told by kNN and by a linear model, taught on
     other blocks of ground; retrieval; effective rank; Moran's I.
 
+    Images that were filled (--metric reconstruction) are scored against the images themselves, where they were
+    filled: PSNR, SSIM, RMSE.
+
     Classes are matched by name, or by id where the truth has no names of the maps'. Without
     -o the scores go to stdout. Gates are looked at even if the scores are up to date.
 
         geoml evaluate maps/ --truth check.gpkg --label-column class \\
           -o scores.json --report report.html
         geoml evaluate e.parquet --label-column class --probe knn -o scores.json
+        geoml evaluate filled/ --truth clear.tif --metric reconstruction -o scores.json
         geoml evaluate map.tif --truth reference.tif | jq .metrics.miou.value
         geoml evaluate maps/ --truth check.gpkg --label-column class -o scores.json \\
           --fail-if 'miou<0.6' --baseline last.json --max-drop 0.01

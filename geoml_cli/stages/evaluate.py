@@ -75,6 +75,25 @@ def run(
     if truth is None:
         raise UsageMistake("--truth FILE: name what the maps are held against")
     beside = check_outputs(out, report, strict and include_trained, baseline, max_drop)
+    if registry.constant("metrics", metric.partition(":")[0], "OF") == "images":
+        from geoml_cli.stages.evaluate_images import evaluate_images
+
+        return evaluate_images(
+            inputs,
+            truth,
+            out,
+            metric=metric,
+            report=report,
+            beside=beside,
+            blocks=blocks,
+            draws=draws,
+            seed=seed,
+            include_trained=include_trained,
+            fail_if=fail_if,
+            baseline=baseline,
+            max_drop=max_drop,
+            manners=manners,
+        )
     stats, score = load_metric(metric)
     gates = [parse_gate(text, *names_of(stats, score)) for text in fail_if]
     old = read_scores(baseline) if baseline else None

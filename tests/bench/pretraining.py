@@ -23,7 +23,7 @@ PRETRAIN = (
     *("--batch", "64", "--steps", "3000", "--lr", "1e-3", "--ema", "0", "--keep", "last"),
 )
 TUNE = ("--encoder", ENCODER, "--head", "fcn:width=64,skips=0", "--steps", "300")
-RATES = ("3e-4", "1e-3")
+RATES = ("1e-3",)
 
 
 def tiles_of(name: str, folder: Path) -> Path:
