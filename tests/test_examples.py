@@ -56,3 +56,20 @@ def test_tiles_like_a_beach_are_found(tmp_path):
     near = found.head(4).to_crs(sea.crs).distance(sea.union_all())
     assert (near < 1000).all()  # metres: the beaches lie by the sea
     assert (tmp_path / "find-similar/found.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pretrain-mae", "prithvi"])
+def test_masked_pretraining_fills_embeds_and_is_tuned(tmp_path, name):
+    for one in ("landcover/data", "pretrain-mae", "prithvi"):
+        left = shutil.ignore_patterns("*.json", "*-map", "mae", "tiles", "model", "map")
+        shutil.copytree(
+            ROOT / "examples" / one, tmp_path / one, ignore=None if "/" in one else left
+        )
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    line = ["make", "-C", str(tmp_path / name)]
+    first, second = (
+        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert "geoml train" in first.stdout and "geoml train" not in second.stdout

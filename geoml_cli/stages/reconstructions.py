@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from geoml_cli.core.filling import filled, hidden
+from geoml_cli.core.filling import filled, hidden, shown, side_by_side
 from geoml_cli.formats.bands import Band
 from geoml_cli.stages.held import drawn
 from geoml_cli.stages.order import Fitted, Order
 
-TILES = 4  # rows of the picture
+TILES, MOST = 4, 32  # rows of the picture: of so many tiles those with most of the ground
 COLORS = ("red", "green", "blue")
 NOTHING = 0.55  # grey of what is not shown
 
@@ -24,7 +24,9 @@ def draw_reconstructions(
     feed = one.feed
     side = next((s for s in ("test", "val") if len(feed.held(s))), "train")
     rows = feed.held(side) if side != "train" else feed.rows
-    rows = rows[np.linspace(0, len(rows) - 1, min(TILES, len(rows))).astype(int)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(MOST, len(rows))).astype(int)]
+    share = feed.batch(rows, side).weight.mean((1, 2, 3)).numpy()  # type: ignore[union-attr]
+    rows = np.sort(rows[np.argsort(-share, kind="stable")[:TILES]])
     batch = feed.batch(rows, side)
     batch = objective.hide(one.network, batch, drawn(batch.rows))
     one.network.eval()
@@ -32,7 +34,8 @@ def draw_reconstructions(
         moved = batch.to(device.torch)
         outputs = one.network(moved)
         said = filled(moved, one.network.physical(outputs.float())).cpu().numpy()
-    truth, unseen = feed.whole(batch).numpy(), hidden(batch).numpy()
+    unseen = hidden(batch).numpy()
+    truth = np.where(shown(batch).numpy(), side_by_side(batch).numpy(), np.nan)
     _draw(path, [truth, np.where(unseen, np.nan, truth), said], _places(order), side)
 
 
