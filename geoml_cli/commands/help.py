@@ -20,11 +20,13 @@ stdout is data: the paths written, one a line; --ndjson prints one record a line
 one summary. stderr is for people."""
 
 MODELS = """\
---model takes a folder of `geoml train`, an ONNX file, or one in a Python package:
+--model takes a folder of `geoml train`, an ONNX file, one in a Python package, or a checkpoint of others:
 
 NAME.onnx                with NAME.json, its card, beside it
 pkg:PACKAGE/NAME.onnx    of an installed package, or pkg:FOLDER/NAME.whl/NAME.onnx of a wheel;
                          nothing of the package is run
+prithvi-eo-2.0-300m      one of `geoml list weights`, fetched from where it is published
+NAME.pth                 or .pt, .ckpt, .bin, .safetensors, with NAME.json, its card, beside it
 
 A card says what goes in and what comes out. Only bands and classes (or values) must be there:
 
@@ -39,6 +41,9 @@ A card says what goes in and what comes out. Only bands and classes (or values) 
  "halo": 40, "stride": 8,                        pixels of context, if that many are enough;
  "window": 256, "overlap": 52,                   else windows of this size are blended
  "rim": "reflect"}                               or symmetric: what lies beyond the raster
+
+The card of a checkpoint names the network too: "encoder": "prithvi:size=100", "head": "fcn:skips=0", and
+"frames": 3 where it sees that many dates; "fills": true in place of classes where it gives the images themselves.
 
 Bands are found by name (`geoml info` of a raster tells them), whatever their order."""
 

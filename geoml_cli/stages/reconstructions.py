@@ -64,14 +64,14 @@ def _draw(
     figure = Figure(figsize=(7.5, 2.4 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, 3, squeeze=False)
     for i in range(len(each[0])):
-        for k, (name, shown) in enumerate(places):
-            images = [one[i][shown] for one in each]
+        for k, (name, rgb) in enumerate(places):
+            images = [one[i][rgb] for one in each]
             low, high = np.nanpercentile(images[0], (2, 98), axis=(1, 2))
             line = axes[i * len(places) + k]
             for axis, image in zip(line, images, strict=True):
                 scaled = (image - low[:, None, None]) / np.maximum(high - low, 1e-9)[:, None, None]
-                rgb = np.moveaxis(np.clip(scaled, 0, 1), 0, -1)
-                axis.imshow(np.where(np.isfinite(rgb), rgb, NOTHING), interpolation="nearest")
+                paint = np.moveaxis(np.clip(scaled, 0, 1), 0, -1)
+                axis.imshow(np.where(np.isfinite(paint), paint, NOTHING), interpolation="nearest")
                 axis.set(xticks=[], yticks=[])
             line[0].set_ylabel(name, fontsize=8)
     for axis, title in zip(
