@@ -1,4 +1,4 @@
-"""Transform of the highest correlation of values, climbed from the shift of phase correlation (OpenCV's ECC)."""
+"""Transform of the highest correlation of values, climbed from a shift by phase (OpenCV's ECC)."""
 
 import numpy as np
 import torch

@@ -1,5 +1,7 @@
 """Transform that most matched keypoints agree on: SIFT and RANSAC, for turned or scaled images."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -68,7 +70,7 @@ def _bytes(image: torch.Tensor, seen: torch.Tensor) -> np.ndarray:
     return (np.clip(level, 0, 1) * 255).astype(np.uint8)
 
 
-def _eroded(cv2: object, seen: torch.Tensor) -> np.ndarray:
+def _eroded(cv2: Any, seen: torch.Tensor) -> np.ndarray:
     """Where keypoints may be: not at the rim of what is not seen."""
     mask = seen.cpu().numpy().astype(np.uint8)
-    return cv2.erode(mask, np.ones((15, 15), np.uint8))  # type: ignore[attr-defined,no-any-return]
+    return cv2.erode(mask, np.ones((15, 15), np.uint8))

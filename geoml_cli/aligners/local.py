@@ -34,7 +34,7 @@ def estimate(
     seen = [one.cpu().numpy() for one in valid]
     corners = lay(height, width, side, step)
     ties = tie(
-        reader(*pair, seen),
+        reader(pair[0], pair[1], seen),
         corners,
         side,
         f"{spec}{joint}reach={near}",

@@ -46,6 +46,7 @@ def command(
     geotransform_only: Annotated[
         bool, typer.Option("--geotransform-only", help="Move the grid, not a pixel.")
     ] = False,
+    like: options.Like = None,
     adjustments: Annotated[
         Optional[str],
         typer.Option(metavar="FILE", help="Of vectors: arrows drawn by people, to be used."),
@@ -77,6 +78,7 @@ def command(
         max_shift=max_shift,
         resampling=resampling,
         geotransform_only=geotransform_only,
+        like=like,
         adjustments=adjustments,
         device=device,
         co=co or (),

@@ -22,8 +22,8 @@ LEAST_ODD_PX = 0.25
 LEAST_SURE = 0.5  # of a tie alone, to be heard
 FEW = 12  # ties that carry no field
 
-# (row, col, side) of the reference and whole dx, dy of the moving image -> both (h, w), and what of them is valid
-Read = Callable[[int, int, int, int, int], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+# first row and column and side of a window, whole dx and dy of the moving image: both (h, w), what of each is valid
+Read = Callable[[int, int, int, int, int], tuple[np.ndarray, ...]]
 
 
 def lay(height: int, width: int, window: int, step: int) -> np.ndarray:
@@ -60,7 +60,8 @@ def tie(
         check()
         some, images, seen = [], [], []
         for i in range(first, min(first + size, count)):
-            a, b, va, vb = read(*corners[i].tolist(), window, *whole[i].tolist())
+            (row, col), (dx, dy) = corners[i].tolist(), whole[i].tolist()
+            a, b, va, vb = read(row, col, window, dx, dy)
             if min(va.mean(), vb.mean(), (va & vb).mean()) < LEAST_SEEN:
                 continue
             some.append(i)
@@ -170,4 +171,4 @@ def reader(a: np.ndarray, b: np.ndarray, valid: Sequence[np.ndarray]) -> Read:
             cut(valid[1], *there),
         )
 
-    return read  # type: ignore[return-value]
+    return read

@@ -25,6 +25,7 @@ def run(
     max_shift: float = 32.0,
     resampling: str = "cubic",
     geotransform_only: bool = False,
+    like: str | None = None,
     adjustments: str | None = None,
     device: str = "auto",
     co: Sequence[str] = (),
@@ -65,6 +66,7 @@ def run(
         max_shift=max_shift,
         resampling=resampling,
         geotransform_only=geotransform_only,
+        like=like,
         device=device,
         co=co,
     )
