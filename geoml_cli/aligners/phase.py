@@ -7,11 +7,12 @@ import torch
 from torch.nn import functional
 
 from geoml_cli.core.alignment import Estimate, shifted
-from geoml_cli.core.correlation import HEAVY, Found, How, correlate, filled
+from geoml_cli.core.correlation import Found, How, correlate, filled
 from geoml_cli.core.mutual import information, top
 from geoml_cli.errors import UsageMistake
 
 KINDS = ("values", "gradient", "mutual")
+HEAVY = 0.72  # scale of a height of mutual information, as in core/correlation.py
 SMOOTH_PX = {"values": 0.0, "gradient": 2.0, "mutual": 1.5}
 
 

@@ -147,8 +147,12 @@ def odd(ties: Ties) -> np.ndarray:
         return out
     _, near = cKDTree(ties.at[use]).query(ties.at[use], NEIGHBOURS + 1)
     shift = ties.shift[use]
-    off = np.linalg.norm(shift - np.median(shift[near[:, 1:]], axis=1), axis=1)
-    out[use] = off > max(ODD * 1.2 * float(np.median(off)), LEAST_ODD_PX)
+    middle = np.median(shift[near[:, 1:]], axis=1)
+    off = np.linalg.norm(shift - middle, axis=1)
+    # where the field is steep, neighbours differ among themselves
+    apart = np.median(np.linalg.norm(shift[near[:, 1:]] - middle[:, None], axis=2), axis=1)
+    limit = ODD * np.maximum(apart, float(np.median(off)))
+    out[use] = off > np.maximum(limit, LEAST_ODD_PX)
     return out
 
 
