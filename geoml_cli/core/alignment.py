@@ -26,6 +26,11 @@ class Estimate:
     bend: Bend | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def shift(self) -> tuple[float, float]:
+        """What the matrix adds to x, y px; all there is to a pure shift."""
+        return float(self.matrix[0, 2]), float(self.matrix[1, 2])
+
     def places(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where in the moving image the places x, y of the reference are."""
         u, v = applied(self.matrix, x, y)

@@ -105,10 +105,10 @@ def fit(ties: Ties, model: str, centre: np.ndarray, reach: float, share: float =
 def agreed(count: int, agree: int, least: int, reach: float, share: float) -> float:
     """How sure (0 to 1) it is that so many of the ties do not agree by chance.
 
-    A tie by chance lies anywhere within reach, so it agrees with probability p; the odds that
+    A tie by chance lies anywhere within reach, so it agrees with another with probability p; the odds that
     any transform finds so many friends are at most those of one times the number of transforms.
     """
-    p = min(0.5, math.pi * AGREE_PX**2 / (2 * reach) ** 2)
+    p = min(0.5, math.pi * (2 * AGREE_PX) ** 2 / (2 * reach) ** 2)
     n, k = max(1, round(count * share)), math.floor((agree - least) * share)
     if k <= 0:
         return 0.0
