@@ -190,7 +190,9 @@ def test_splines_give_back_a_plane_and_smooth_noise():
     rng = np.random.default_rng(1)
     at = rng.uniform(0, 400, (300, 2))
     plane = np.stack([0.01 * at[:, 0] - 1, 0.5 - 0.005 * at[:, 1]], 1)
-    field, pull, told = bent(at, plane + rng.normal(0, 0.2, (300, 2)), np.full(300, 0.2), (400, 400), 40)
+    field, pull, told = bent(
+        at, plane + rng.normal(0, 0.2, (300, 2)), np.full(300, 0.2), (400, 400), 40
+    )
     x, y = rng.uniform(20, 380, (2, 100))
     dx, dy = field.at(x, y)
     assert np.sqrt(((dx - 0.01 * x + 1) ** 2 + (dy - 0.5 + 0.005 * y) ** 2).mean()) < 0.08
@@ -207,6 +209,8 @@ def test_samples_between_pixels_are_exact_for_cubics_and_blind_to_what_is_invali
     assert got[0] == pytest.approx(0.5 * u**2 - u + v)
     assert seen.all()
     image[0, 5, 3], valid[5, 3] = 1e9, False
-    got, seen = sample(image, valid, np.array([3.4, 4.4, 3.1]), np.array([4.4, 5.0, 5.2]), "bilinear")
+    got, seen = sample(
+        image, valid, np.array([3.4, 4.4, 3.1]), np.array([4.4, 5.0, 5.2]), "bilinear"
+    )
     assert np.abs(got[0, :2]).max() < 50
     assert seen.tolist() == [True, True, False]
