@@ -6,6 +6,7 @@ COMMANDS = {  # verb: the first line of its docstring, so that listing the verbs
     "train": "Fit a model on labelled tiles.",
     "embed": "Turn imagery into vectors, and ask vectors for what is alike.",
     "predict": "Map rasters with a trained model and write COGs.",
+    "align": "Move rasters onto a reference, and polygons onto imagery.",
     "evaluate": "Score maps against reference data.",
     "list": "Name the parts there are: encoders, heads, metrics, ...",
     "info": "Describe an artifact or a raster, check it, say where it came from.",
