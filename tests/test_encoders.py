@@ -23,6 +23,7 @@ SMALL = {  # options that keep a test quick
     "pixel": "pixel:width=8",
     "tempcnn": "tempcnn:width=4,dense=8",
     "prithvi": "prithvi:width=32,layers=4,heads=2,patch=8,image=32",
+    "less-vit": "less-vit:width=24,layers=4,heads=2,patch=8,rank=2,wavelengths=490-560-665",
     "band-stats": "band-stats:patch=8",
     "spectral-indices": "spectral-indices:bands=green-red-nir,patch=8",
     "identity": "identity",

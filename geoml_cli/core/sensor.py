@@ -43,7 +43,7 @@ class Sensor(nn.Module):
         dated = [one.unflatten(0, (b, t)) for one in maps]  # (B, T, C, h, w)
         if self.attention is not None:
             return self.attention(dated, batch)
-        return [_mean_of_dates(one, batch.valid) for one in dated]
+        return [mean_of_dates(one, batch.valid) for one in dated]
 
     def summary(self, batch: Batch) -> torch.Tensor:
         """What the encoder says of each sample as one (B, D), the mean of the dates that show anything."""
@@ -73,7 +73,7 @@ class Sensor(nn.Module):
         return maps if self.neck is None else self.neck(maps)
 
 
-def _mean_of_dates(maps: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def mean_of_dates(maps: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Mean over dates (B, C, h, w), each weighted by the share of valid pixels (B, T, H, W) beneath."""
     weight = resized(valid.float(), maps.shape[-2:])[:, :, None].to(maps.dtype)
     weight = weight + 1e-3  # where no date is valid: the plain mean
