@@ -13,7 +13,7 @@ from torch import nn
 
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.layers.less import KINDS, Encoder, Spectrum
-from geoml_cli.core.layers.pad import cropped, fitted
+from geoml_cli.core.layers.pad import Fitted, cropped
 from geoml_cli.core.layers.sizes import size_called
 from geoml_cli.core.sensor import mean_of_dates
 from geoml_cli.errors import UsageMistake
@@ -43,6 +43,7 @@ class LessViT(Encoder):
         super().__init__(kinds=kinds, **how)
         self.bands, self.gsd_m, self.clipped = tuple(bands), gsd_m, clipped
         self.readout, self.best = readout, best
+        self.fit = Fitted(self.patch)
         if readout == "channels":
             self.gate = nn.Linear(self.width, 1)
         depth, taps = len(self.blocks), min(TAPS, len(self.blocks))
@@ -57,6 +58,10 @@ class LessViT(Encoder):
         for name, one in self.named_parameters(recurse=False):
             first.register_parameter(name, one)
         return [first, *self.blocks, last]
+
+    def transformer(self) -> tuple[list[nn.Module], int]:
+        """Blocks over tokens (B, 1 + C, 1 + N, D), and D."""
+        return list(self.blocks), self.width
 
     def spectrum(self, count: int, batch: Batch) -> Spectrum:
         """What is known of the bands of a batch: as the encoder was told, or for other ones as the batch says."""
@@ -76,14 +81,13 @@ class LessViT(Encoder):
         seen = self.spectrum(x.shape[2], batch)
         if self.clipped:
             x = (x / 4 + 0.5).clamp(0, 1)
-        return fitted(x.flatten(0, 1), self.patch), seen
+        return self.fit(x.flatten(0, 1)), seen
 
     def forward(self, x: torch.Tensor, batch: Batch) -> list[torch.Tensor]:  # type: ignore[override]
         """Maps (B, D, h, w) of what the channels say together; the last one is normed."""
         laid, seen = self.shown(x, batch)
-        size = [n // self.patch for n in laid.shape[-2:]]
         every = super().forward(laid, seen, each=True)
-        maps = [self.map_of(every[i], size) for i in self._taps]
+        maps = [self.map_of(every[i], self.fit.grid) for i in self._taps]
         maps = cropped(maps, x.shape[-2:], self.strides)
         if x.shape[1] == 1:
             return maps
