@@ -17,7 +17,11 @@ from geoml_cli.errors import GeomlError
 
 SEG = registry.load("metrics", "segmentation")
 REG, MULTI = (registry.load("metrics", name) for name in ("regression", "multilabel"))
-EVERY = [registry.load("metrics", name) for name in registry.names("metrics")]
+EVERY = [
+    registry.load("metrics", name)
+    for name in registry.names("metrics")
+    if registry.constant("metrics", name, "OF") is None  # others are of more than single samples
+]
 
 
 @st.composite

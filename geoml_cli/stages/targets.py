@@ -73,6 +73,7 @@ class Target:
     rim: str | None  # how ground is mirrored at its rim; None: not at all
     area: shapely.Geometry | None = None
     whole: Window | None = None  # where `keep` is a share of it
+    fills: bool = False  # what is not seen is mapped too, where anything near is
 
     @property
     def out(self) -> Grid:
@@ -246,7 +247,8 @@ def _target(
         )
         rim = blend["rim"] if blend else rim
     keep = Window(0, 0, grid.height, grid.width)
-    return Target(_file_name(name), name, path, times, shown, grid, laid, keep, rim)
+    fills = head["aim"].get("fills", False)
+    return Target(_file_name(name), name, path, times, shown, grid, laid, keep, rim, fills=fills)
 
 
 def _within(target: Target, area: shapely.Geometry | None) -> Target | None:
