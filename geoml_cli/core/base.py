@@ -28,9 +28,10 @@ def read_state(path: str, data: bytes | None = None) -> State:
         except SafetensorError as error:
             raise GeomlError(f"{path}: no safetensors file ({error})") from None
     try:
-        found: Any = torch.load(
-            BytesIO(data) if data is not None else path, map_location="cpu", weights_only=True
-        )
+        with torch.serialization.safe_globals([set]):  # DeepSpeed writes names of buffers as one
+            found: Any = torch.load(
+                BytesIO(data) if data is not None else path, map_location="cpu", weights_only=True
+            )
     except OSError:
         raise
     except Exception as error:  # unpickling says it in many ways

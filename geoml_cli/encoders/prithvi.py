@@ -13,7 +13,7 @@ from torch import nn
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.layers.masked import Encoder, Known, Tokens, hidden_patches
 from geoml_cli.core.layers.necks import Pyramid, Upscale
-from geoml_cli.core.layers.pad import Fitted, cropped
+from geoml_cli.core.layers.pad import Fitted, cropped, fitted
 from geoml_cli.core.layers.sizes import size_called
 from geoml_cli.errors import UsageMistake
 
@@ -115,7 +115,9 @@ class Prithvi(Encoder):
         """What is said of the patches that are seen, for a head that makes images of it."""
         laid = fitted(batch.missing.float(), self.patch[1]) > 0
         hidden = hidden_patches(laid, self.patch)
-        return self.seen(self.laid(x), self.known(batch), hidden)
+        whole = self.laid(x)
+        self.fit.size = (0, 0)  # the tokens are those of no grid
+        return self.seen(whole, self.known(batch), hidden)
 
     def map_of(self, tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
         """Tokens (B, T h w, D) as a map: frames one after another, by turns within each channel, or their mean."""
