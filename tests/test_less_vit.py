@@ -10,13 +10,16 @@ import torch
 from geoml_cli import registry
 from geoml_cli.core.base import load_base
 from geoml_cli.core.batch import Batch
-from geoml_cli.core.layers.less import Decoder, Encoder, Spectrum, cut, joined, kept_of
+from geoml_cli.core.layers.less import Decoder, Encoder, Spectrum, cut, joined
 from geoml_cli.core.layers.low_rank import LowRankBlock
 from geoml_cli.core.layers.spectral import ground_codes, ladder, near
+from geoml_cli.core.network import build
 from geoml_cli.errors import UsageMistake
 
 PARITY = Path(__file__).parents[2] / "shared/parity"
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
+SMALL = "less-vit:width=24,layers=4,heads=2,patch=8,rank=2"
+NAMED = [["blue", 490.0], ["green", 560.0], ["red", 665.0], ["vv", None], ["vh", None]]
 
 
 def fixture(name):
@@ -96,28 +99,109 @@ def test_turned_positions_are_the_authors():
     torch.testing.assert_close(said[:, 0, 0], want["cls_optical"], **CLOSE)
 
 
+def autoencoder(found):
+    """Network of an authors' autoencoder, its batch, and noise that hides what they hid."""
+    config, given = found["config"], found["inputs"]
+    waves = given["optical_wv"][0].tolist()
+    names = [[None, nm] for nm in waves] + [["vv", None], ["vh", None]]
+    radius = config["attention_radius"] * config["use_perception_field_mask"]
+    spec = {
+        "encoder": (
+            f"less-vit:width={config['embed_dim']},layers={config['depth']},heads={config['num_heads']},"
+            f"patch={config['patch_size']},rank={config['rank']},radius_m={radius},"
+            f"share={config['channel_embed_dims_per_head']}"
+        ),
+        "head": (
+            f"hyper-mae:width={config['decoder_embed_dim']},layers={config['decoder_depth']},rank={config['rank']},"
+            f"heads={config['decoder_num_heads']},share={config['decoder_channel_embed_dims_per_head']}"
+        ),
+        "sensors": [{"bands": len(names), "frames": 1, "names": names}],
+        "outputs": len(names), "per": "pixel",
+    }  # fmt: skip
+    network = build(spec).eval()
+    load_base(network.sensors[0].encoder, spec["encoder"], dict(found["state_dict"]), "checkpoint")
+    rename = registry.load("heads", "hyper-mae").rename
+    network.head.load_state_dict(rename(found["state_dict"]))
+    x = torch.cat([given["optical"], given["radar"]], dim=1)[:, None]
+    valid = torch.ones(len(x), 1, *x.shape[3:], dtype=torch.bool)
+    target = x[:, 0]
+    batch = Batch(
+        x, valid, target=target, weight=torch.ones_like(target), total=float(target.numel())
+    )
+    drawn = torch.cat([given["channel_noise"], given["pos_noise"].expand(len(x), -1)], dim=1)
+    return network, batch, drawn
+
+
 @torch.no_grad()
-def test_masked_autoencoding_is_the_authors():
+def test_masked_autoencoding_is_the_authors(monkeypatch):
     found = fixture("less_hypermae")
-    config, given, want = found["config"], found["inputs"], found["outputs"]
-    state = found["state_dict"]
-    dims, more = sizes(config)
-    encoder = Encoder(*dims, **more).eval()
-    (width, depth, heads), more = sizes(config, "decoder_")
-    decoder = Decoder(dims[0], width, depth, heads, **more).eval()
-    for name, part in (("encoder.", encoder), ("decoder.", decoder)):
-        part.load_state_dict(
-            {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
-        )
-    x = torch.cat([given["optical"], given["radar"]], dim=1)
-    bands = seen(given["optical_wv"][0].tolist(), given["radar_wv"][0].tolist())
-    noise = given["pos_noise"].expand(len(x), -1)
-    shares = (config["channel_mask_ratio"], config["mask_ratio"])
-    kept = kept_of(given["channel_noise"], noise, shares)
-    assert torch.equal(kept.channel_mask, want["channel_mask"])
-    assert torch.equal(kept.position_mask, want["pos_mask"])
-    said = decoder(encoder(x, bands, kept)[-1], (4, 4), bands, kept)
-    torch.testing.assert_close(said, want["recon"], **CLOSE)
+    config, want = found["config"], found["outputs"]
+    network, batch, drawn = autoencoder(found)
+    objective = registry.make("objectives", f"hyper-mae:channels={config['channel_mask_ratio']},positions={config['mask_ratio']},normed=true")  # fmt: skip
+    monkeypatch.setattr(torch, "rand", lambda b, n: drawn)
+    torch.testing.assert_close(objective(network, batch, 0)["loss"], want["loss"], **CLOSE)
+    hid = objective.hide(network, batch, lambda count: drawn)
+    masks = cut(hid.hide[:, 0].float(), 8).mean(-1)  # (B, C, N)
+    assert torch.equal(masks.amin(2), want["channel_mask"])
+    assert torch.equal(masks.amin(1), want["pos_mask"])
+    torch.testing.assert_close(cut(network(hid), 8), want["recon"], **CLOSE)
+
+
+@torch.no_grad()
+def test_samples_of_which_unlike_much_is_missing_are_themselves_alone():
+    torch.manual_seed(3)
+    named = [["blue", 490.0], ["green", 560.0], ["red", 665.0], ["vv", None]]
+    spec = {
+        "encoder": SMALL + ",radius_m=150",
+        "head": "hyper-mae:width=16,layers=2,heads=2,rank=2",
+    }
+    spec |= {"sensors": [{"bands": 4, "frames": 2, "names": named}], "outputs": 8, "per": "pixel"}
+    network = build(spec).eval()
+    for p in network.parameters():
+        p.add_(0.1 * torch.randn_like(p))
+    x, valid = torch.randn(3, 2, 4, 24, 32), torch.rand(3, 2, 24, 32) > 0.02
+    valid[0, 0, :, :20] = False
+    valid[1, 1] = False  # a date that shows nothing
+    hide = torch.zeros_like(x, dtype=torch.bool)
+    hide[2, :, 1:3] = True  # bands
+    hide[0, 1, 3] = True
+    said = network(Batch(x, valid, hide=hide))
+    wild = torch.where(valid[:, :, None] & ~hide, x, 1e6)
+    assert torch.equal(network(Batch(wild, valid, hide=hide)), said)
+    for i in range(3):
+        alone = network(Batch(x, valid, hide=hide).part(i, i + 1))[0]
+        torch.testing.assert_close(alone, said[i], atol=1e-4, rtol=1e-3)
+    assert said.shape == (3, 8, 24, 32) and said.isfinite().all()
+
+
+@pytest.mark.parametrize("encoder, head", [
+    (SMALL + ",wavelengths=490-560-vv", "hyper-mae:width=16,layers=1,heads=2,rank=1"),
+    ("unet:width=4,depth=2", "unet"),
+])  # fmt: skip
+def test_hidden_bands_and_patches_are_learnt(encoder, head):
+    torch.manual_seed(0)
+    network = build({"encoder": encoder, "head": head, "outputs": 6, "per": "pixel", "sensors": [{"bands": 3, "frames": 2}]})  # fmt: skip
+    objective = registry.make("objectives", "hyper-mae:channels=0.4,positions=0.5,patch=8")
+    x = (
+        torch.rand(4, 2, 1, 32, 32).expand(-1, -1, 3, -1, -1)
+        * torch.tensor([1.0, -1, 2])[:, None, None]
+    )
+    valid = torch.rand(4, 2, 32, 32) > 0.1
+    target = torch.where(valid[:, :, None], x, torch.nan).flatten(1, 2)
+    weight = target.isfinite().float()
+    batch = Batch(x, valid, target=target, weight=weight, total=float(weight.sum()))
+    hid = objective.hide(network, batch, lambda n: torch.rand(4, n))
+    assert hid.hide.all((3, 4)).sum((1, 2)).tolist() == [2] * 4  # one band of three, of both dates
+    assert torch.equal(hid.hide[:, 0], hid.hide[:, 1])
+    optimizer, losses = torch.optim.AdamW(network.parameters(), 0.01), []
+    for step in range(12):
+        optimizer.zero_grad()
+        loss = objective(network, batch, step)["loss"]
+        loss.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
 @pytest.mark.parametrize("rank", [1, 8])
@@ -168,10 +252,6 @@ def test_codes_of_the_ground_are_in_metres():
     a, b = a[1:].view(3, 7, 16), b[1:].view(7, 13, 16)
     assert torch.equal(a, b[:5:2, ::2])  # every other one of half the size
     assert torch.equal(a[:, 2, :8], a[:, 2, :8].flip(0)) and not torch.equal(a[0, 2], a[1, 2])
-
-
-SMALL = "less-vit:width=24,layers=4,heads=2,patch=8,rank=2"
-NAMED = [["blue", 490.0], ["green", 560.0], ["red", 665.0], ["vv", None], ["vh", None]]
 
 
 def encoder_of(more="", named=NAMED, frames=1):

@@ -54,6 +54,39 @@ def test_filling_in_what_is_hidden_is_the_authors():
 
 
 @torch.no_grad()
+def test_the_loss_of_the_objective_is_the_authors(monkeypatch):
+    found = fixture("satvision_mim")
+    config, given, want = found["config"], found["inputs"], found["outputs"]
+    spec = {"encoder": spec_of(config), "head": "pixel-shuffle", "outputs": 14, "per": "pixel"}
+    network = build(spec | {"sensors": [{"bands": 14, "frames": 1}]}).eval()
+    load_base(network.sensors[0].encoder, spec["encoder"], found["state_dict"], "checkpoint")
+    rename = registry.load("heads", "pixel-shuffle").rename
+    network.head.load_state_dict(rename(found["state_dict"]))
+    x = given["x"]
+    valid = torch.ones(len(x), 1, 64, 64, dtype=torch.bool)
+    batch = Batch(x[:, None], valid, target=x, weight=torch.ones_like(x), total=float(x.numel()))
+    share = given["mask"].float().flatten(1)
+    assert (share.sum(1) == share.sum(1)[0]).all()
+    objective = registry.make("objectives", f"simmim:square=4,ratio={share.mean().item():.6f}")
+    monkeypatch.setattr(torch, "rand", lambda b, n: share)  # hides the highest
+    torch.testing.assert_close(objective(network, batch, 0)["loss"], want["loss"], **CLOSE)
+
+
+def test_squares_are_hidden_in_the_share_asked_rounded_up():
+    objective = registry.make("objectives", "simmim")
+    x = torch.randn(3, 2, 4, 40, 40)
+    batch = Batch(x, torch.ones(3, 2, 40, 40, dtype=torch.bool))
+    hide = objective.hide(None, batch, lambda n: torch.rand(3, n)).hide
+    assert hide.shape == (3, 2, 1, 40, 40) and torch.equal(hide[:, 0], hide[:, 1])
+    cells = hide[:, 0, 0].unflatten(1, (5, 8)).unflatten(3, (5, 8)).float().mean((2, 4))
+    assert cells.sum((1, 2)).tolist() == [15] * 3 and set(cells.unique().tolist()) == {0, 1}
+    odd = registry.make("objectives", "simmim:ratio=0.5,square=16")
+    assert odd.hide(None, batch, lambda n: torch.rand(3, n)).hide[0, 0].float().mean() > 0.4
+    with pytest.raises(UsageMistake, match="share"):
+        registry.make("objectives", "simmim:ratio=1.0")
+
+
+@torch.no_grad()
 def test_features_of_every_stage_are_the_authors():
     found = fixture("satvision_mim")
     config, given, want = found["config"], found["inputs"], found["outputs"]

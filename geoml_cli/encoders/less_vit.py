@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import avg_pool2d
 
 from geoml_cli.core.batch import Batch
-from geoml_cli.core.layers.less import KINDS, Encoder, Spectrum
-from geoml_cli.core.layers.pad import Fitted, cropped
+from geoml_cli.core.layers.less import KINDS, Encoder, Spectrum, Tokens, kept_of
+from geoml_cli.core.layers.masked import PARTLY
+from geoml_cli.core.layers.pad import Fitted, cropped, fitted
 from geoml_cli.core.layers.sizes import size_called
 from geoml_cli.core.sensor import mean_of_dates
 from geoml_cli.errors import UsageMistake
 
 time = "native"
+DECODER = "hyper-mae"  # the head that makes images of its tokens
 BANDS = True  # is told the common name and the wavelength of each band
 SIZES = {"tiny": (192, 4, 6), "small": (384, 12, 6), "base": (768, 12, 12)}  # width, layers, heads
 RADAR_NM = {"vv": 5500.0, "hh": 5500.0, "vh": 5700.0, "hv": 5700.0}  # as the authors place them
@@ -43,12 +46,12 @@ class LessViT(Encoder):
         super().__init__(kinds=kinds, **how)
         self.bands, self.gsd_m, self.clipped = tuple(bands), gsd_m, clipped
         self.readout, self.best = readout, best
-        self.fit = Fitted(self.patch)
+        self.fit = Fitted(self.side)
         if readout == "channels":
             self.gate = nn.Linear(self.width, 1)
         depth, taps = len(self.blocks), min(TAPS, len(self.blocks))
         self._taps = [(i + 1) * depth // taps - 1 for i in range(taps)]
-        self.channels, self.strides = [self.width] * taps, [self.patch] * taps
+        self.channels, self.strides = [self.width] * taps, [self.side] * taps
 
     def by_depth(self) -> list[nn.Module]:
         """Embeddings and class tokens, blocks and the last norm, from input to output."""
@@ -113,6 +116,19 @@ class LessViT(Encoder):
         said = super().forward(laid, seen)[0][:, 0, 0].unflatten(0, x.shape[:2])
         weight = batch.valid.flatten(2).any(2)[..., None].to(said.dtype) + 1e-3
         return (said * weight).sum(1) / weight.sum(1)
+
+    def tokens(self, x: torch.Tensor, batch: Batch) -> Tokens:
+        """What is said of the channels and patches that are seen, for a head that makes images of it."""
+        missing = ~batch.valid[:, :, None]
+        if batch.hide is not None:
+            missing = missing | batch.hide
+        flat = fitted(missing.expand(x.shape).flatten(0, 1).float(), self.side)
+        hidden = avg_pool2d(flat, self.side).flatten(2) > PARTLY  # (B T, C, N)
+        channels = hidden.all(2)
+        kept = kept_of(channels, (hidden & ~channels[:, :, None]).any(1))
+        laid, seen = self.shown(x, batch)
+        grid, self.fit.size = self.fit.grid, (0, 0)  # the tokens are those of no grid
+        return Tokens(super().forward(laid, seen, kept)[-1], grid, seen, kept, x.shape[1])
 
 
 def placed(name: str | None, nm: float | None) -> tuple[float, bool]:

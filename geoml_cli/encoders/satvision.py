@@ -14,6 +14,7 @@ from geoml_cli.core.layers.swin import SwinMaps, renamed
 from geoml_cli.errors import UsageMistake
 
 time = "folded"
+DECODER = "pixel-shuffle"  # the head that SimMIM decodes with
 SIZES = {  # width, depths, heads
     "tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24)),
     "huge": (352, (2, 2, 18, 2), (4, 8, 16, 32)),

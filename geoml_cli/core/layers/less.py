@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, relu
+from torch.nn.functional import linear, pad, relu
 
-from geoml_cli.core.layers.low_rank import EPS, LowRankBlock, Turns, shares_of
+from geoml_cli.core.layers.low_rank import EPS, LowRankBlock, Real, Turns, shares_of
 from geoml_cli.core.layers.masked import lowest
 from geoml_cli.core.layers.spectral import band_codes, ground_codes, near, periods, turns_of
 
@@ -33,22 +33,47 @@ class Kept(NamedTuple):
     positions: torch.Tensor
     channel_back: torch.Tensor
     position_back: torch.Tensor
-    channel_mask: torch.Tensor  # (B, C) 1 where it is missing
-    position_mask: torch.Tensor  # (B, N)
-
-
-def kept_of(
-    channel_noise: torch.Tensor, position_noise: torch.Tensor, share: Sequence[float]
-) -> Kept:
-    """What noise (B, C) and (B, N) keeps, when these shares are masked; two channels are kept at least."""
-    count = channel_noise.shape[1]
-    kept = min(max(int(count * (1 - share[0])), 2), count)
-    channels, channel_back, channel_mask = lowest(channel_noise, kept)
-    n = position_noise.shape[1]
-    positions, position_back, position_mask = lowest(
-        position_noise, max(int(n * (1 - share[1])), 1)
+    real: Real | None = (
+        None  # of those channels and positions the ones that are (B, K), (B, L); None: all
     )
-    return Kept(channels, positions, channel_back, position_back, channel_mask, position_mask)
+
+
+class Tokens(NamedTuple):
+    """What is said of images of `dates` dates each, folded: (B T, 1 + K, 1 + L, D), and of what it is said."""
+
+    latent: torch.Tensor
+    grid: Grid
+    seen: Spectrum
+    kept: Kept
+    dates: int
+
+
+def hidden_of(
+    noise: torch.Tensor, channels: int, shares: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which channels (B, C) and positions (B, N) are hidden, of noise (B, C + N) and the shares to hide; two channels are
+    kept at least.
+    """
+    first, rest = noise[:, :channels], noise[:, channels:]
+    kept = min(max(int(channels * (1 - shares[0])), 2), channels)
+    at = int(rest.shape[1] * (1 - shares[1]))
+    return lowest(first, kept)[2] > 0, lowest(rest, max(at, 1))[2] > 0
+
+
+def kept_of(channels: torch.Tensor, positions: torch.Tensor) -> Kept:
+    """What is left when channels (B, C) and positions (B, N) are hidden, of which samples may have unlike many."""
+    orders, sizes, real = [], [], []
+    for hidden in (channels, positions):
+        order = hidden.byte().argsort(dim=1, stable=True)  # those that are seen first
+        counts = (~hidden).sum(1)
+        most = max(int(counts.max()), 1)
+        orders.append(order)
+        sizes.append(most)
+        real.append(torch.arange(most, device=order.device) < counts[:, None])
+    kept = [order[:, :size] for order, size in zip(orders, sizes, strict=True)]
+    back = [order.argsort(dim=1) for order in orders]
+    whole = all(bool(one.all()) for one in real)
+    return Kept(kept[0], kept[1], back[0], back[1], None if whole else (real[0], real[1]))
 
 
 class PatchEmbed(nn.Module):
@@ -114,7 +139,8 @@ class Encoder(nn.Module):
     ) -> None:
         """`radius_m` 0: every position sees all; `rope` is the base of the periods, 0: codes are added instead."""
         super().__init__()
-        self.patch, self.width, self.radius_m, self.span_nm = patch, width, radius_m, span_nm
+        self.side, self.width, self.radius_m, self.span_nm = patch, width, radius_m, span_nm
+        self.patch = (1, patch, patch)  # dates, rows, columns
         for kind in kinds:
             self.add_module(f"{kind}_patch_embed", PatchEmbed(patch, width))
         for name in ("cls_token", "spatial_cls_token", "channel_cls_token"):
@@ -134,7 +160,7 @@ class Encoder(nn.Module):
 
     def embed(self, x: torch.Tensor, seen: Spectrum, kept: Kept | None) -> torch.Tensor:
         """Tokens (B, C, N, D) of patches, or (B, K, L, D) of those kept, by the embedding of their kind."""
-        patches = cut(x, self.patch)
+        patches = cut(x, self.side)
         if kept is not None:
             patches = _picked(patches, kept)
         if len(set(seen.radar)) == 1:
@@ -164,18 +190,24 @@ class Encoder(nn.Module):
         self, x: torch.Tensor, seen: Spectrum, kept: Kept | None = None, each: bool = False
     ) -> list[torch.Tensor]:
         """Tokens (B, 1 + C, 1 + N, D) of images (B, C, H, W) after all blocks, normed; with `each` after every block."""
-        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
+        grid = (x.shape[2] // self.side, x.shape[3] // self.side)
         tokens = self.on_grid(self.embed(x, seen, kept))
         turns = self._turns(grid, seen, kept) if self.rope else None
         if not self.rope:
             tokens = tokens + coded(grid, seen, self.width, tokens, kept)
         mask = _mask(self, grid, seen.gsd_m, tokens.device)
-        if mask is not None and kept is not None:  # the same positions of every sample
-            at = torch.cat([kept.positions.new_zeros(1), kept.positions[0] + 1])
-            mask = mask[at][:, at]
+        real = None
+        if kept is not None:
+            at = pad(kept.positions + 1, (1, 0))
+            mask = None if mask is None else mask[at[:, :, None], at[:, None]][:, None]
+            real = (
+                None
+                if kept.real is None
+                else tuple(pad(one, (1, 0), value=True) for one in kept.real)
+            )
         found = []
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, mask, turns)
+            tokens = block(tokens, mask, turns, real)
             if each and i + 1 < len(self.blocks):
                 found.append(tokens)
         return [*found, self.norm(tokens)]
@@ -206,7 +238,7 @@ def coded(
 
 def _rows(codes: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """The class token's row, and those kept (B, K), of codes (1 + C, D)."""
-    return codes[torch.nn.functional.pad(kept + 1, (1, 0))]
+    return codes[pad(kept + 1, (1, 0))]
 
 
 def _mask(
@@ -214,7 +246,7 @@ def _mask(
 ) -> torch.Tensor | None:
     if not part.radius_m:
         return None
-    return near(grid, part.patch * gsd_m, part.radius_m).to(device)
+    return near(grid, part.side * gsd_m, part.radius_m).to(device)
 
 
 class Decoder(nn.Module):
@@ -241,7 +273,7 @@ class Decoder(nn.Module):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        self.patch, self.width, self.radius_m = patch, width, radius_m
+        self.side, self.width, self.radius_m = patch, width, radius_m
         for name in ("mask_token", "spatial_mask_token", "channel_mask_token"):
             self.register_parameter(name, nn.Parameter(torch.zeros(1, 1, 1, width)))
         self.decoder_embed = nn.Linear(latent, width)
@@ -263,7 +295,7 @@ class Decoder(nn.Module):
             x = block(x, mask)
         x = self.decoder_norm(x)[:, 1:, 1:]
         rows = torch.tensor(seen.radar, device=x.device)
-        found = x.new_empty(*x.shape[:3], self.patch**2)
+        found = x.new_empty(*x.shape[:3], self.side**2)
         for kind, here in zip(KINDS, (~rows, rows), strict=True):
             if bool(here.any()):
                 said = self.get_submodule(f"decoder_{kind}_pred")(x[:, here])
@@ -273,6 +305,8 @@ class Decoder(nn.Module):
     def filled(self, x: torch.Tensor, kept: Kept) -> torch.Tensor:
         """(B, 1 + K, 1 + L, D) -> (B, 1 + C, 1 + N, D), with what is missing in its place."""
         b, k, _, d = x.shape
+        if kept.real is not None:
+            x = self._without(x, kept.real)
         n, c = kept.position_back.shape[1], kept.channel_back.shape[1]
         gone = n - kept.positions.shape[1]
         gap = torch.cat(
@@ -293,6 +327,15 @@ class Decoder(nn.Module):
         rest = torch.cat([x[:, 1:], gap], dim=1)
         back = kept.channel_back[:, :, None, None].expand(-1, -1, n + 1, d)
         return torch.cat([x[:, :1], rest.gather(1, back)], dim=1)
+
+    def _without(self, x: torch.Tensor, real: Real) -> torch.Tensor:
+        """What stands for a channel or a position that is not there is put in its place."""
+        there, at = (pad(one, (1, 0), value=True) for one in real)
+        x = torch.where(at[:, None, :, None], x, self.mask_token)
+        row = torch.where(at[:, None, :, None], x[:, :1], self.channel_mask_token)
+        x = torch.where(there[:, :, None, None], torch.cat([row, x[:, 1:]], 1), self.mask_token)
+        column = torch.where(there[:, :, None, None], x[:, :, :1], self.spatial_mask_token)
+        return torch.cat([column, x[:, :, 1:]], dim=2)
 
 
 def _start(part: nn.Module) -> None:

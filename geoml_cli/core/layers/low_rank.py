@@ -18,6 +18,9 @@ Turn = tuple[
     torch.Tensor, torch.Tensor
 ]  # sine and cosine (B or 1, N, head dims) of every place but the class token's
 Turns = tuple[Turn, Turn]  # of positions, of channels
+Real = tuple[
+    torch.Tensor, torch.Tensor
+]  # which channels (B, C) and positions (B, N) there are; nothing looks at others
 
 
 class Pool(nn.Module):
@@ -29,12 +32,13 @@ class Pool(nn.Module):
         self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, M, N, d) -> (B, M, d)."""
+    def forward(self, x: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, M, N, d) -> (B, M, d); of the N those that are `real` (B, N) are seen."""
         b, m = x.shape[:2]
         q = self.q(x[:, :, 0]).reshape(b * m, self.heads, 1, -1)
         k, v = self.kv(x).reshape(b * m, x.shape[2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return self.proj(scaled_dot_product_attention(q, k, v).reshape(b, m, -1))
+        mask = None if real is None else real.repeat_interleave(m, 0)[:, None, None]
+        return self.proj(scaled_dot_product_attention(q, k, v, mask).reshape(b, m, -1))
 
 
 class Pools(nn.Module):
@@ -50,11 +54,14 @@ class Pools(nn.Module):
         self.channel_linear = nn.Linear(width, channel)
         self.spatial_linear = nn.Linear(width, spatial)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, real: Real | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, C, N, D) -> (B, C, channel), (B, N, spatial)."""
+        there, at = real if real is not None else (None, None)
         c, s = self.channel_linear(x), self.spatial_linear(x)
-        channels = c[:, :, 0] + self.channel_pool(self.channel_norm(c))
-        return channels, s[:, 0] + self.spatial_pool(self.spatial_norm(s).transpose(1, 2))
+        channels = c[:, :, 0] + self.channel_pool(self.channel_norm(c), at)
+        return channels, s[:, 0] + self.spatial_pool(self.spatial_norm(s).transpose(1, 2), there)
 
 
 class Branch(nn.Module):
@@ -103,11 +110,18 @@ class LowRankAttention(nn.Module):
         positions: torch.Tensor,
         mask: torch.Tensor | None = None,
         turns: Turns | None = None,
+        real: Real | None = None,
         drop: float = 0.0,
     ) -> torch.Tensor:
-        """(B, C, channel), (B, N, spatial) -> (B, C, N, D); `mask` (N, N) is of positions, True: may be seen."""
+        """(B, C, channel), (B, N, spatial) -> (B, C, N, D); `mask` (N, N) or (B, 1, N, N) is of positions, True: may be
+        seen.
+        """
         at, along = turns if turns is not None else (None, None)
-        c = self.channel_branch(channels, None, along, drop)
+        there = None if real is None else real[0][:, None, None]
+        if real is not None:
+            seen = real[1][:, None, None]
+            mask = seen if mask is None else mask & seen
+        c = self.channel_branch(channels, there, along, drop)
         s = self.spatial_branch(positions, mask, at, drop)
         return self.proj(outer_sum(c, s))
 
@@ -164,12 +178,16 @@ class LowRankBlock(nn.Module):
         self.ls2 = Scale(width, start) if start else nn.Identity()
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor | None = None, turns: Turns | None = None
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        turns: Turns | None = None,
+        real: Real | None = None,
     ) -> torch.Tensor:
         """(B, C, N, D) -> the same."""
         drop = self.drop if self.training else 0.0
-        c, s = self.low_dim_pool(self.norm1(x))
-        said = self.attn(self.channel_norm(c), self.spatial_norm(s), mask, turns, drop)
+        c, s = self.low_dim_pool(self.norm1(x), real)
+        said = self.attn(self.channel_norm(c), self.spatial_norm(s), mask, turns, real, drop)
         x = x + self.ls1(dropout(said, drop, drop > 0))
         return x + self.ls2(dropout(self.mlp(self.norm2(x)), drop, drop > 0))
 
