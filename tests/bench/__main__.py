@@ -25,4 +25,4 @@ NAMES = sorted(
 if __name__ == "__main__":
     print(f"{platform.machine()}, Python {platform.python_version()}", flush=True)
     for name in sys.argv[1:] or NAMES:
-        import_module(f"bench.{name}").main()
+        import_module(f"bench.{name.replace(chr(45), chr(95))}").main()
