@@ -229,13 +229,16 @@ def test_pickles_that_would_run_something_are_refused(here, word, capfd, tmp_pat
 
 def test_published_names_tell_what_a_user_must_know(capfd):
     from geoml_cli import registry
+    from geoml_cli.core.network import own_scales
 
     published = registry.weights
     for name, about in published().items():
         part, chosen = registry.parse("encoders", about["encoder"])
-        assert part == "prithvi" and chosen["size"] in ("tiny", "100", "300", "600"), name
+        sizes = registry.load("encoders", part).SIZES
+        assert part in ("prithvi", "satvision") and chosen["size"] in sizes, name
         assert about["weights"].startswith("hf:") and about["licence"]
-        assert len(about["bands"]) == len(about["mean"]) == len(about["std"]) == 6
+        count = {"prithvi": 6, "satvision": 14}[part]
+        assert len(about["bands"]) == len(about["mean"]) == len(about["std"]) == count
     counts = Path(__file__).parents[2] / "shared/parity/param_counts.json"
     if counts.is_file():  # four bytes a parameter
         known = json.loads(counts.read_text())
@@ -244,6 +247,11 @@ def test_published_names_tell_what_a_user_must_know(capfd):
             ("prithvi-eo-2.0-600m-tl", "prithvi_eo2_600_tl"),
         ):
             assert published()[name]["megabytes"] == round(known[key]["mae"] * 4 / 1e6)
+        giant = known["satvision_toa_giant_mim"]["params"]  # two bytes a parameter
+        assert published()["satvision-toa"]["megabytes"] == round(giant * 2 / 1e6)
+    toa = published()["satvision-toa"]
+    low, span = own_scales(toa["encoder"], 14)
+    assert low == toa["mean"] and span == pytest.approx(toa["std"])
     assert run(["list", "weights"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == len(published()) and all(

@@ -19,10 +19,12 @@ SMALL = {  # options that keep a test quick
     "convnext": "convnext:depths=1-1-1-1,widths=8-16-24-32",
     "swin": "swin:width=8,depths=1-2-1-1,heads=1-2-2-4,window=4",
     "swinv2": "swinv2:width=8,depths=1-2-1-1,heads=1-2-2-4,window=4",
+    "satvision": "satvision:width=8,depths=1-2-1-1,heads=1-2-2-4,window=4,image=32,norms=2",
     "vit": "vit:width=24,layers=4,heads=2,patch=8,image=32",
     "pixel": "pixel:width=8",
     "tempcnn": "tempcnn:width=4,dense=8",
     "prithvi": "prithvi:width=32,layers=4,heads=2,patch=8,image=32",
+    "less-vit": "less-vit:width=24,layers=4,heads=2,patch=8,rank=2,wavelengths=490-560-665",
     "band-stats": "band-stats:patch=8",
     "spectral-indices": "spectral-indices:bands=green-red-nir,patch=8",
     "identity": "identity",
@@ -89,7 +91,19 @@ def test_blocks_hold_every_parameter_once(spec):
 
 @pytest.mark.parametrize(
     "head",
-    ["unet", "fpn", "farseg", "deeplabv3plus", "upernet", "fcn", "linear", "mlp", "regression"],
+    [
+        "unet",
+        "fpn",
+        "farseg",
+        "deeplabv3plus",
+        "upernet",
+        "fcn",
+        "linear",
+        "mlp",
+        "regression",
+        "pixel-shuffle",
+        "cloud-profile:narrow=64",
+    ],
 )
 @pytest.mark.parametrize("spec", SMALL.values(), ids=SMALL)
 def test_any_encoder_takes_any_head(spec, head):

@@ -91,3 +91,22 @@ def test_displaced_images_are_brought_back(tmp_path):
     assert said["shift_m"] == pytest.approx([67, -41], abs=1)
     bent = json.loads((tmp_path / "coregister/unbent/bent_estimate.json").read_text())
     assert bent["correlation"]["after"] > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, made", [
+    ("less-vit", "map.png"), ("satvision", "model/model.json"), ("earth-adapter", "adapted/model.json"),
+])  # fmt: skip
+def test_pretrained_encoders_of_three_papers_are_fine_tuned(tmp_path, name, made):
+    pytest.importorskip("transformers")
+    left = shutil.ignore_patterns("scene", "tiles", "pretrained", "model", "map", "base", "adapted", ".*", "*.png")  # fmt: skip
+    shutil.copytree(ROOT / "examples/landcover/data", tmp_path / "landcover/data")
+    shutil.copytree(ROOT / "examples" / name, tmp_path / name, ignore=left)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    line = ["make", "-C", str(tmp_path / name)]
+    first, second = (
+        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert "geoml train" not in second.stdout.split("made by")[0]  # nothing to do
+    assert (tmp_path / name / made).stat().st_size > 100

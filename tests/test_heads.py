@@ -18,6 +18,7 @@ HEADS = [  # those that want tokens are tried with encoders that give such
     name for name in registry.names("heads") if registry.constant("heads", name, "MAPS") != "tokens"
 ]
 NARROW = {  # options that keep a head small
+    "cloud-profile": ["narrow=64"],
     "deeplabv3plus": [
         "width=8",
         "width=8,norm=group",
@@ -109,6 +110,7 @@ def test_no_sample_sees_another_and_a_state_goes_round(spec):
         ("deeplabv3plus:width=8,skip_stride=8", 8),
         ("fcn:width=8", 8),
         ("fcn:width=8,skips=0", 32),
+        ("pixel-shuffle", 1),
         ("linear", 32),
         ("mlp:width=8", 32),
         ("regression:width=8,doublings=1", 2),

@@ -116,7 +116,7 @@ class Network(nn.Module):
             seen = batch.valid.any(dim=1)[:, None].float()
             if self.wants == "pyramid":
                 return _pooled(head(maps), seen).flatten(1)
-            return head([*maps[:-1], _pooled(maps[-1], seen)]).flatten(1)
+            return head([*maps[:-1], _pooled(maps[-1], seen)]).mean((2, 3))
         out = head(maps)
         if out.shape[-2:] == size:
             return out
@@ -165,6 +165,13 @@ def named_bands(encoder: str, about: Mapping[str, Any]) -> dict[str, Any]:
     if not registry.constant("encoders", encoder.partition(":")[0], "BANDS"):
         return {}
     return {"names": [[b.get("common_name"), b.get("wavelength_nm")] for b in about["bands"]]}
+
+
+def own_scales(encoder: str, bands: int) -> tuple[list[float], list[float]] | None:
+    """What an encoder wants taken from each band and divided by, whatever the data are; None: their mean and spread."""
+    name, chosen = registry.parse("encoders", encoder)
+    part = registry.load("encoders", name)
+    return part.scales(bands, **chosen) if hasattr(part, "scales") else None
 
 
 def build(spec: Mapping[str, Any], base: Mapping[str, torch.Tensor] | None = None) -> Network:

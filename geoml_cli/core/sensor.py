@@ -40,12 +40,13 @@ class Sensor(nn.Module):
         if self.time == "native":
             return self._necked(self.encoder(x, batch))
         if self.time == "stack":
-            return self._necked(self.encoder(self._laid(x.flatten(1, 2))))
-        maps = self._necked(self.encoder(self._laid(x.flatten(0, 1))))
+            return self._necked(self.encoder(self._laid(x.flatten(1, 2)), **self._told(batch)))
+        told = self._told(batch, each=True)
+        maps = self._necked(self.encoder(self._laid(x.flatten(0, 1)), **told))
         dated = [one.unflatten(0, (b, t)) for one in maps]  # (B, T, C, h, w)
         if self.attention is not None:
             return self.attention(dated, batch)
-        return [_mean_of_dates(one, batch.valid) for one in dated]
+        return [mean_of_dates(one, batch.valid) for one in dated]
 
     def summary(self, batch: Batch) -> torch.Tensor:
         """What the encoder says of each sample as one (B, D), the mean of the dates that show anything."""
@@ -61,6 +62,13 @@ class Sensor(nn.Module):
     def tokens(self, batch: Batch) -> Any:
         """What the encoder says of the patches that are seen, for a head that makes images of it."""
         return self.encoder.tokens(self._entered(batch), batch)  # type: ignore[operator]
+
+    def _told(self, batch: Batch, each: bool = False) -> dict[str, torch.Tensor]:
+        """What is hidden (B, H, W), on every date, or of `each` date (B T, H, W), for encoders that want to know."""
+        if batch.hide is None or not getattr(self.encoder, "hides", False):
+            return {}
+        hide = batch.hide.any(2)
+        return {"hide": hide.flatten(0, 1) if each else hide.all(1)}
 
     def _entered(self, batch: Batch) -> torch.Tensor:
         """What the encoder is given (B, T, C, H, W)."""
@@ -81,7 +89,7 @@ class Sensor(nn.Module):
         return maps if self.neck is None else self.neck(maps)
 
 
-def _mean_of_dates(maps: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def mean_of_dates(maps: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Mean over dates (B, C, h, w), each weighted by the share of valid pixels (B, T, H, W) beneath."""
     weight = resized(valid.float(), maps.shape[-2:])[:, :, None].to(maps.dtype)
     weight = weight + 1e-3  # where no date is valid: the plain mean

@@ -13,7 +13,7 @@ from torch import nn
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.layers.masked import Encoder, Known, Tokens, hidden_patches
 from geoml_cli.core.layers.necks import Pyramid, Upscale
-from geoml_cli.core.layers.pad import cropped, fitted
+from geoml_cli.core.layers.pad import Fitted, cropped, fitted
 from geoml_cli.core.layers.sizes import size_called
 from geoml_cli.errors import UsageMistake
 
@@ -58,6 +58,7 @@ class Prithvi(Encoder):
         super().__init__(codes=codes, **how)
         self.layout, self.lon_first, self.first_day = layout, lon_first, first_day
         self.named = [SAME.get(str(name), name) for name, _ in named]
+        self.fit = Fitted(self.patch[1])
         depth, taps = len(self.blocks), min(TAPS, len(self.blocks))
         self._taps = [(i + 1) * depth // taps - 1 for i in range(taps)]
         wide = self.width * (1 if layout == "mean" else self.grid[0])
@@ -78,6 +79,10 @@ class Prithvi(Encoder):
         first.register_parameter("cls_token", self.cls_token)
         return [first, *self.blocks, self.norm]
 
+    def transformer(self) -> tuple[list[nn.Module], int]:
+        """Blocks over tokens (B, 1 + T h w, D), and D."""
+        return list(self.blocks), self.width
+
     def known(self, batch: Batch) -> Known:
         """Year and day of the year of every frame, and the place; NaN where they are not known."""
         dates = None
@@ -90,7 +95,7 @@ class Prithvi(Encoder):
 
     def laid(self, x: torch.Tensor) -> torch.Tensor:
         """What is given (B, T, C, H, W) as the blocks take it (B, C, T, H', W'), padded to whole patches."""
-        return fitted(x.flatten(1, 2), self.patch[1]).unflatten(1, x.shape[1:3]).transpose(1, 2)
+        return self.fit(x.flatten(1, 2)).unflatten(1, x.shape[1:3]).transpose(1, 2)
 
     def forward(self, x: torch.Tensor, batch: Batch) -> list[torch.Tensor]:  # type: ignore[override]
         """Maps (B, T D, h, w), or (B, D, h, w); the last one is normed."""
@@ -110,7 +115,9 @@ class Prithvi(Encoder):
         """What is said of the patches that are seen, for a head that makes images of it."""
         laid = fitted(batch.missing.float(), self.patch[1]) > 0
         hidden = hidden_patches(laid, self.patch)
-        return self.seen(self.laid(x), self.known(batch), hidden)
+        whole = self.laid(x)
+        self.fit.size = (0, 0)  # the tokens are those of no grid
+        return self.seen(whole, self.known(batch), hidden)
 
     def map_of(self, tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
         """Tokens (B, T h w, D) as a map: frames one after another, by turns within each channel, or their mean."""

@@ -3,10 +3,13 @@
 Source: Liu et al. 2022 (CVPR), with transformers.
 """
 
+from typing import Any
+
+import torch
 from torch import nn
 
 from geoml_cli.core.layers.sizes import missing
-from geoml_cli.core.layers.swin import SwinMaps, shape_of
+from geoml_cli.core.layers.swin import SwinMaps, renamed, shape_of
 
 time = "folded"
 
@@ -40,3 +43,13 @@ def build(
         image_size=window * patch * 2 ** len(deep),
     )
     return SwinMaps(Swinv2Model(config, add_pooling_layer=False), wide, len(deep), patch)
+
+
+def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Keys of Microsoft's layout; norms of the finer maps are not in it."""
+    return renamed(state)
+
+
+def adapt(state: dict[str, torch.Tensor], encoder: Any) -> dict[str, torch.Tensor]:
+    """Norms of the finer maps, which such checkpoints do not have, begin as they are made."""
+    return {k: v for k, v in encoder.state_dict().items() if k.startswith("norms.")} | state

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from geoml_cli.core.layers.pad import cropped, fitted
+from geoml_cli.core.layers.pad import Fitted, cropped
 from geoml_cli.core.layers.sizes import missing, size_called
 
 time = "folded"
@@ -31,12 +31,16 @@ class ViTMaps(nn.Module):
         self.model: Any = model
         taps = min(TAPS, layers)
         self._taps = [(i + 1) * layers // taps - 1 for i in range(taps)]
-        self._patch = patch
+        self.fit = Fitted(patch)
         self.channels, self.strides = [width] * taps, [patch] * taps
 
     def by_depth(self) -> list[nn.Module]:
         """Embedding, layers and the last norm, from input to output."""
         return [self.model.embeddings, *self.model.layers, self.model.layernorm]
+
+    def transformer(self) -> tuple[list[nn.Module], int]:
+        """Blocks over tokens (B, 1 + N, D), and D."""
+        return list(self.model.layers), self.channels[0]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Maps of patch tokens; the last one is normed."""
@@ -48,8 +52,8 @@ class ViTMaps(nn.Module):
         return self._run(x)[1]
 
     def _run(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        whole = fitted(x, self._patch)
-        size = [n // self._patch for n in whole.shape[-2:]]
+        whole = self.fit(x)
+        size = self.fit.grid
         tokens = self.model.embeddings(whole, interpolate_pos_encoding=True)
         maps = []
         for i, layer in enumerate(self.model.layers):

@@ -9,6 +9,7 @@ import numpy as np
 
 from geoml_cli.core import device as devices
 from geoml_cli.core.batch import Batch
+from geoml_cli.core.network import own_scales
 from geoml_cli.core.reduction import Reduction, from_plain
 from geoml_cli.errors import NothingMatched
 from geoml_cli.formats.stamp import Input
@@ -105,10 +106,17 @@ class Run:
         log.info("embedding on %s", device)
         norms = self.way.norms
         if norms is None and self.way.encoder:
-            norms = measured(shown())
+            norms = self._own_scales(source) or measured(shown())
             if not norms:
                 raise NothingMatched("no valid pixel in what was named")
         return Embedder(source, norms, device), norms or []
+
+    def _own_scales(self, source: Source) -> Norms | None:
+        """Those that the encoder has, whatever the data are."""
+        each = [
+            own_scales(str(self.way.encoder), len(one["bands"])) for one in source.head["sensors"]
+        ]
+        return [{"mean": m, "std": s} for m, s in filter(None, each)] or None
 
     def size(self, pixels: int) -> int:
         """Windows that are computed at a time."""

@@ -9,6 +9,7 @@ import torch
 from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.filling import shown, side_by_side
+from geoml_cli.core.network import own_scales
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.geo.classes import IGNORE
@@ -137,6 +138,13 @@ class Feed:
     def norms(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean and standard deviation (C,) of each sensor's physical values, over valid pixels that may train."""
         return self._norms
+
+    def scale(self, encoder: str) -> None:
+        """Take the scales that an encoder has of its own instead of those of the data."""
+        for i, one in enumerate(self.images):
+            own = own_scales(encoder, len(one.head["bands"]))
+            if own is not None:
+                self._norms[i] = (np.array(own[0]), np.array(own[1]))
 
     def _norm(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         statistics = (self.tiles.head.get("statistics") or {}).get(images.name) or {}

@@ -18,6 +18,7 @@ NAMES = sorted(
         "floors",
         "table",
         "probes",
+        "less_enmap",
         "pretraining",
     )
 )

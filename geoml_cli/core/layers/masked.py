@@ -387,8 +387,11 @@ def images_of(patches: torch.Tensor, grid: Size, patch: Size) -> torch.Tensor:
 
 def shuffled(noise: torch.Tensor, ratio: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What noise (B, N) keeps (B, K), where each token is then (B, N), and a mask (B, N), 1 where it is missing."""
-    count = noise.shape[1]
-    kept = int(count * (1 - ratio))
+    return lowest(noise, int(noise.shape[1] * (1 - ratio)))
+
+
+def lowest(noise: torch.Tensor, kept: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same where so many are kept."""
     order = noise.argsort(dim=1, stable=True)
     restore = order.argsort(dim=1)
     mask = torch.ones_like(noise)

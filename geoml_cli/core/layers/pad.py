@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 from torch.nn.functional import pad
 
 
@@ -21,3 +22,22 @@ def cropped(
         one[..., : -(-size[0] // s), : -(-size[1] // s)]
         for one, s in zip(maps, strides, strict=True)
     ]
+
+
+class Fitted(nn.Module):
+    """`fitted` as a step of a network; it remembers the size (H, W) of what it gave last."""
+
+    def __init__(self, multiple: int) -> None:
+        super().__init__()
+        self.multiple, self.size = multiple, (0, 0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, C, H', W')."""
+        x = fitted(x, self.multiple)
+        self.size = (x.shape[-2], x.shape[-1])
+        return x
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches across the last image: rows, columns."""
+        return self.size[0] // self.multiple, self.size[1] // self.multiple
