@@ -41,16 +41,26 @@ def edge_maps(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     xx = sum(g * g for g in across)
     yy = sum(g * g for g in down)
     xy = sum(g * k for g, k in zip(across, down, strict=True))
-    known = ndimage.binary_erosion(valid, iterations=int(3 * SIGMA_PX), border_value=1)
-    share = ndimage.gaussian_filter(known.astype(np.float32), NEAR_PX)
-    near = ndimage.gaussian_filter(np.where(known, xx + yy, 0), NEAR_PX) / np.maximum(share, 1e-3)
+    known = valid
+    if not valid.all():  # no edges where data end
+        known = ndimage.binary_erosion(valid, iterations=int(3 * SIGMA_PX), border_value=1)
+    near = _near(np.where(known, xx + yy, 0)) / np.maximum(_near(known.astype(np.float32)), 1e-3)
     size = np.sqrt(xx + yy)
-    scale = np.where(known, 1 / (size + np.sqrt(near) + 1e-6), 0).astype(np.float32)
-    angle = np.arange(BINS) * np.pi / BINS
+    scale = np.where(known, 1 / (size + np.sqrt(np.maximum(near, 0)) + 1e-6), 0).astype(np.float32)
     maps = np.empty((BINS, *valid.shape), np.float32)
-    for k, (c, s) in enumerate(zip(np.cos(angle), np.sin(angle), strict=True)):
-        maps[k] = np.sqrt(np.maximum(xx * c * c + yy * s * s + 2 * c * s * xy, 0)) * scale
+    for k, angle in enumerate(np.arange(BINS) * np.pi / BINS):
+        c, s = float(np.cos(angle)), float(np.sin(angle))
+        maps[k] = np.sqrt(np.maximum(xx * (c * c) + yy * (s * s) + xy * (2 * c * s), 0)) * scale
     return maps
+
+
+def _near(values: np.ndarray) -> np.ndarray:
+    """Means about each pixel, near a Gaussian of NEAR_PX: three boxes after each other."""
+    side = 2 * int(NEAR_PX) + 1  # three boxes of side s have a standard deviation of about s / 2
+    out = values.astype(np.float32)
+    for _ in range(3):
+        out = ndimage.uniform_filter(out, side)
+    return out
 
 
 def _mean(image: np.ndarray, valid: np.ndarray) -> np.ndarray:

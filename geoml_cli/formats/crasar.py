@@ -93,9 +93,7 @@ def _closed(ring: np.ndarray) -> bool:
 def _is_swapped(plain: list[dict[str, Any]], xy: list[np.ndarray], grid: Grid) -> bool:
     """Whether x holds rows: degrees tell where there are any, else what fits onto the ortho."""
     degrees = [o.get(DEGREES) for o in plain]
-    if grid.placed and all(
-        d and len(d) == len(one) for d, one in zip(degrees, xy, strict=True)
-    ):
+    if grid.placed and all(d and len(d) == len(one) for d, one in zip(degrees, xy, strict=True)):
         lon, lat = (np.array([p[k] for d in degrees for p in d], float) for k in ("lon", "lat"))  # type: ignore[union-attr]
         x, y = between(LONLAT, grid.crs).transform(lon, lat)
         there = np.stack(apply(~grid.transform, x, y), axis=1)
@@ -131,6 +129,17 @@ def read_arrows(path: str, grid: Grid) -> np.ndarray:
     if len(points) and fits(points[:, ::-1], grid) > fits(points, grid):
         return arrows[:, :, ::-1]
     return arrows
+
+
+def read_degrees(path: str) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """Objects and the degrees (n, 2) longitude and latitude of each, for those that need no ortho."""
+    plain = _read(path)
+    try:
+        return plain, [
+            np.array([(float(p["lon"]), float(p["lat"])) for p in one[DEGREES]]) for one in plain
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise GeomlError(f"{path}: some objects have no {DEGREES} [{{lat, lon}}, ...]") from None
 
 
 def write_arrows(path: Path, arrows: np.ndarray) -> None:

@@ -38,7 +38,10 @@ def read_reduced(
     how = Resampling.average if factor > 1 else Resampling.nearest
     try:
         seen = dataset.read(
-            list(raster.indexes), window=box, out_shape=(len(raster.indexes), *shape), resampling=how
+            list(raster.indexes),
+            window=box,
+            out_shape=(len(raster.indexes), *shape),
+            resampling=how,
         )
         masks = dataset.read_masks(
             list(raster.indexes), window=box, out_shape=(len(raster.indexes), *shape)
@@ -53,6 +56,9 @@ def read_reduced(
     if seen.dtype.kind == "f":
         there &= np.isfinite(seen).all(0)
         seen = np.nan_to_num(seen, posinf=0, neginf=0)
-    here = (slice(top - window.row, bottom - window.row), slice(left - window.col, right - window.col))
+    here = (
+        slice(top - window.row, bottom - window.row),
+        slice(left - window.col, right - window.col),
+    )
     data[(slice(None), *here)], valid[here] = seen, there
     return data, valid

@@ -145,32 +145,32 @@ def nearest(xy: np.ndarray, places: np.ndarray | None = None, most: int = NEARES
 
 
 def told_by_others(
-    near: Nearest, sites: Gaussians, scales: Scales, own: bool = True
+    near: Nearest, sites: Gaussians, scales: Scales, apart: np.ndarray | None = None
 ) -> Gaussians:
     """What the nearest of each thing tell of it: kriging with an unknown mean of each axis.
 
-    With `own` the displacement of the thing itself, without it the smooth field there.
+    `apart` is near.apart of all things, where it is at hand.
     """
     n, k = near.far.shape
-    out = Gaussians(np.zeros((n, 2)), np.full((n, 2), np.inf))
-    extra = scales.own**2 if own else 0.0
+    mean, var = np.zeros((n, 2)), np.full((n, 2), np.inf)
+    smooth = scales.smooth**2
     for rows in (slice(i, i + ROWS) for i in range(0, n, ROWS)):
-        smooth = scales.smooth**2
-        like = smooth * np.exp(-0.5 * (near.apart(rows) / scales.reach) ** 2)
+        between = near.apart(rows) if apart is None else apart[rows]
+        like = smooth * np.exp(-0.5 * (between / scales.reach) ** 2)
         here = smooth * np.exp(-0.5 * (near.far[rows] / scales.reach) ** 2)
-        ones = np.ones_like(here)
-        for axis in (0, 1):
-            value, noise = sites.mean[near.who[rows], axis], sites.var[near.who[rows], axis]
-            matrix = like + np.eye(k) * (scales.own**2 + noise + 1e-9)[:, :, None]
-            solved = np.linalg.solve(matrix, np.stack([value, ones, here], -1))
-            weight = solved[:, :, 1].sum(1)
-            mean = solved[:, :, 0].sum(1) / weight
-            pull = solved[:, :, 2]
-            out.mean[rows, axis] = mean + (pull * (value - mean[:, None])).sum(1)
-            out.var[rows, axis] = (
-                smooth + extra - (here * pull).sum(1) + (1 - pull.sum(1)) ** 2 / weight
-            )
-    return Gaussians(out.mean, np.maximum(out.var, 1e-9))
+        value = sites.mean[near.who[rows]].swapaxes(1, 2)  # (rows, 2, k)
+        noise = sites.var[near.who[rows]].swapaxes(1, 2) + scales.own**2 + 1e-9
+        matrix = np.repeat(like[:, None], 2, axis=1)
+        matrix[..., np.arange(k), np.arange(k)] += noise
+        here = np.repeat(here[:, None], 2, axis=1)
+        solved = np.linalg.solve(matrix, np.stack([value, np.ones_like(value), here], -1))
+        weight = solved[..., 1].sum(-1)
+        middle = solved[..., 0].sum(-1) / weight
+        pull = solved[..., 2]
+        mean[rows] = middle + (pull * (value - middle[..., None])).sum(-1)
+        left = (1 - pull.sum(-1)) ** 2 / weight
+        var[rows] = smooth + scales.own**2 - (here * pull).sum(-1) + left
+    return Gaussians(mean, np.maximum(var, 1e-9))
 
 
 def choose_scales(near: Nearest, sites: Gaussians, grid: list[Scales]) -> Scales:
@@ -179,12 +179,14 @@ def choose_scales(near: Nearest, sites: Gaussians, grid: list[Scales]) -> Scales
     if len(rows) > SCORED:
         rows = np.linspace(0, len(rows) - 1, SCORED).astype(int)
     picked, mine = near.only(rows), Gaussians(sites.mean[rows], sites.var[rows])
-    return max(grid, key=lambda scales: _agreement(told_by_others(picked, sites, scales), mine))
+    apart = picked.apart(slice(None))
 
+    def agreement(scales: Scales) -> float:
+        told = told_by_others(picked, sites, scales, apart)
+        var = told.var + mine.var
+        return float(-0.5 * ((told.mean - mine.mean) ** 2 / var + np.log(var)).sum())
 
-def _agreement(told: Gaussians, said: Gaussians) -> float:
-    var = told.var + said.var
-    return float(-0.5 * ((told.mean - said.mean) ** 2 / var + np.log(var)).sum())
+    return max(grid, key=agreement)
 
 
 class Field(NamedTuple):
@@ -228,9 +230,7 @@ def settle(
     return Field(found, told, sites, scales, float(evidence.sum()))
 
 
-def _tilted(
-    votes: Votes, told: Gaussians, known: Known | None
-) -> tuple[np.ndarray, Gaussians]:
+def _tilted(votes: Votes, told: Gaussians, known: Known | None) -> tuple[np.ndarray, Gaussians]:
     evidence, found = tilt(votes, told)
     if known is not None:
         var = 1 / (1 / told.var[known.who] + 1 / known.var)
@@ -252,7 +252,7 @@ def _sites(found: Gaussians, told: Gaussians) -> tuple[np.ndarray, np.ndarray]:
 
 def scales_of(size: float, spacing: float) -> list[Scales]:
     """Scales to choose from, for things of a size (side) and a distance between neighbours."""
-    smooth, own = (0.1, 0.2, 0.4, 0.8), (0.02, 0.05, 0.1, 0.2)
+    smooth, own = (0.1, 0.2, 0.4, 0.8), (0.04, 0.08, 0.16, 0.3)
     return [
         Scales(a * size, r * spacing, b * size) for a in smooth for r in (2, 4, 8, 16) for b in own
     ]

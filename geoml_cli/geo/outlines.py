@@ -61,6 +61,4 @@ def sides_of(
         return Outline(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0))
     middle = along(*(np.array(ends) for ends in zip(*pieces, strict=True)), every)
     rims = [middle.xy + side * width / 2 * middle.normal for side in (-1, 1)]
-    return Outline(
-        np.concatenate(rims), np.tile(middle.normal, (2, 1)), np.tile(middle.length, 2)
-    )
+    return Outline(np.concatenate(rims), np.tile(middle.normal, (2, 1)), np.tile(middle.length, 2))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import rasterio
+from scipy.stats import norm
 
 from geoml_cli.formats.raster import Raster
 from geoml_cli.geo.displacements import (
@@ -30,7 +31,8 @@ RADIUS = (20, 40)  # of finer levels, reduced pixels
 WIDE = 3.5  # standard deviations that a finer level looks about
 CLOSE = 0.1  # of its size, that a thing may be off by and be right
 SCATTER = 0.02  # of its size, that people draw beside the rim
-UNSURE = 0.1  # confidence below which neighbours are followed
+UNSURE = 0.2  # confidence below which a thing is held back
+BETTER = 0.8  # chance of coming nearer with which it is moved all the same
 GIVEN_PX = 1.0  # standard deviation of what people told
 log = logging.getLogger("geoml")
 
@@ -60,7 +62,7 @@ def find(
     raster: Raster,
     *,
     reach_px: float | None,
-    unsure: float,
+    confidence: float | None,
     given: dict[int, np.ndarray],
     folder: Path,
     check: Callable[[], None],
@@ -99,21 +101,41 @@ def find(
         )  # fmt: skip
     assert votes is not None and field is not None and found is not None
     close = np.maximum(CLOSE * things.size, 1.0)
+    scatter = max(SCATTER * size, 1.0)
     sure *= share_within(votes, told, found.mean, close)
-    right = already_right(votes, told, near, max(SCATTER * size, 1.0))
-    sure_right = share_within(votes, Gaussians(0 * told.mean, 0 * told.var + max(SCATTER * size, 1.0)**2), 0 * found.mean, close)
+    right = already_right(votes, told, near, scatter)
+    there = Gaussians(np.zeros_like(told.mean), np.full_like(told.var, scatter**2))
+    sure_right = share_within(votes, there, there.mean, close)
     votes.grid.close()  # type: ignore[attr-defined]
-    shift, sd, status = found.mean.copy(), np.sqrt(found.var.mean(1)), np.full(things.count, MOVED, object)
-    weak = sure < unsure
-    by_others = 1 - np.exp(-(close**2) / told.var.sum(1))
-    follow = weak & (by_others >= unsure)
-    shift[follow], sd[follow] = told.mean[follow], np.sqrt(told.var.mean(1))[follow]
-    sure[follow], status[follow] = by_others[follow], NEIGHBOURS
-    still = weak & ~follow
-    shift[still], status[still] = 0, STAYED
+    out = Found(
+        found.mean.copy(),
+        np.sqrt(found.var.mean(1)),
+        sure,
+        np.full(things.count, MOVED, object),
+        field.scales,
+        factors,
+    )
+    _hold_back(out, told, close, confidence)
     yes = right.yes
-    shift[yes], sd[yes] = 0, np.sqrt((right.found.var + right.found.mean**2).mean(1))[yes]
-    sure[yes], status[yes] = sure_right[yes], RIGHT
+    out.shift[yes], out.status[yes], out.confidence[yes] = 0, RIGHT, sure_right[yes]
+    out.sd[yes] = np.sqrt((right.found.var + right.found.mean**2).mean(1))[yes]
     for thing, vector in given.items():
-        shift[thing], sd[thing], sure[thing], status[thing] = vector, GIVEN_PX, 1.0, GIVEN
-    return Found(shift, sd, sure, status, field.scales, factors)
+        out.shift[thing], out.sd[thing] = vector, GIVEN_PX
+        out.confidence[thing], out.status[thing] = 1.0, GIVEN
+    return out
+
+
+def _hold_back(out: Found, told: Gaussians, close: np.ndarray, asked: float | None) -> None:
+    """Let the unsure follow their neighbours, or stay where they are.
+
+    Below UNSURE a thing is moved only if it is likely to come nearer to its place by it. Below the
+    confidence that was `asked` for, it is moved where its neighbours are as sure, or not at all.
+    """
+    weak = out.confidence < (UNSURE if asked is None else asked)
+    by_others = 1 - np.exp(-(close**2) / told.var.sum(1))
+    follow = weak & (by_others > out.confidence) & (asked is None or by_others >= asked)
+    out.shift[follow], out.confidence[follow] = told.mean[follow], by_others[follow]
+    out.sd[follow], out.status[follow] = np.sqrt(told.var.mean(1))[follow], NEIGHBOURS
+    better = norm.cdf(np.hypot(*out.shift.T) / 2 / out.sd)
+    still = weak & (~follow if asked is not None else better < BETTER)
+    out.shift[still], out.status[still] = 0, STAYED

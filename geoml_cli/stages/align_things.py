@@ -137,6 +137,15 @@ class Roads:
         ]
         return Outline(*(np.concatenate(one) for one in zip(*each, strict=True)))
 
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Means over each line's vertices (n, ...) of values of things."""
+        each = values[self._places[1]]
+        owner = shapely.get_coordinates(self.shapes, return_index=True)[1]
+        total = np.zeros((len(self.shapes), *values.shape[1:]))
+        np.add.at(total, owner, each)
+        count = np.bincount(owner, minlength=len(self.shapes))
+        return total / count.reshape(-1, *[1] * (values.ndim - 1))
+
     def settle(self, shift: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Roads may cross: the shifts as they are."""
         return shift
