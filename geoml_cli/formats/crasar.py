@@ -94,7 +94,8 @@ def _is_swapped(plain: list[dict[str, Any]], xy: list[np.ndarray], grid: Grid) -
     """Whether x holds rows: degrees tell where there are any, else what fits onto the ortho."""
     degrees = [o.get(DEGREES) for o in plain]
     if grid.placed and all(d and len(d) == len(one) for d, one in zip(degrees, xy, strict=True)):
-        lon, lat = (np.array([p[k] for d in degrees for p in d], float) for k in ("lon", "lat"))  # type: ignore[union-attr]
+        told = [p for d in degrees if d for p in d]
+        lon, lat = (np.array([float(p[k]) for p in told]) for k in ("lon", "lat"))
         x, y = between(LONLAT, grid.crs).transform(lon, lat)
         there = np.stack(apply(~grid.transform, x, y), axis=1)
         here = np.concatenate(xy)

@@ -28,6 +28,11 @@ class Pairs(NamedTuple):
     needed: np.ndarray
     areal: bool
 
+    def only(self, rows: np.ndarray) -> "Pairs":
+        """Some of them."""
+        truth, before, after, error, needed = (one[rows] for one in self[:5])
+        return Pairs(truth, before, after, error, needed, self.areal)
+
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union (n,) of polygons (n,)."""
@@ -117,7 +122,7 @@ def redraw(
     found: dict[str, list[float]] = {}
     for _ in range(draws):
         rows = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        drawn = Pairs(*(one[rows] for one in pairs[:5]), pairs.areal)
+        drawn = pairs.only(rows)
         for key, value in scores(drawn, iou_before[rows], iou_after[rows]).items():
             found.setdefault(key, []).append(value)
     return {

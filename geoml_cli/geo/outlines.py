@@ -59,6 +59,7 @@ def sides_of(
             k += step
     if not pieces:
         return Outline(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0))
-    middle = along(*(np.array(ends) for ends in zip(*pieces, strict=True)), every)
+    starts, ends = (np.array(one) for one in zip(*pieces, strict=True))
+    middle = along(starts, ends, every)
     rims = [middle.xy + side * width / 2 * middle.normal for side in (-1, 1)]
     return Outline(np.concatenate(rims), np.tile(middle.normal, (2, 1)), np.tile(middle.length, 2))

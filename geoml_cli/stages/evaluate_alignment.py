@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import geopandas
@@ -199,7 +198,8 @@ def in_metres(truth: np.ndarray, before: np.ndarray | None, after: np.ndarray) -
     if areal:
         flat = [np.where(shapely.is_valid(one), one, shapely.buffer(one, 0)) for one in flat]
     error = _apart(flat[0], flat[2], areal)
-    return Pairs(*flat, error, middles(flat[0]) - middles(flat[1]), areal)
+    right, was, now = flat
+    return Pairs(right, was, now, error, middles(right) - middles(was), areal)
 
 
 def _apart(truth: np.ndarray, after: np.ndarray, areal: bool) -> np.ndarray:

@@ -14,4 +14,4 @@ NAMES = sorted(
 if __name__ == "__main__":
     print(f"{platform.machine()}, Python {platform.python_version()}", flush=True)
     for name in sys.argv[1:] or NAMES:
-        import_module(f"bench.{name}").main()
+        import_module(f"bench.{name.replace('-', '_')}").main()
