@@ -1,5 +1,6 @@
 """Examples run as they are."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -56,3 +57,20 @@ def test_tiles_like_a_beach_are_found(tmp_path):
     near = found.head(4).to_crs(sea.crs).distance(sea.union_all())
     assert (near < 1000).all()  # metres: the beaches lie by the sea
     assert (tmp_path / "find-similar/found.png").stat().st_size > 10_000
+
+
+def test_displaced_images_are_brought_back(tmp_path):
+    left = shutil.ignore_patterns("*.tif", "*.json", "aligned", "unbent")
+    shutil.copytree(ROOT / "examples/landcover/data", tmp_path / "landcover/data")
+    shutil.copytree(ROOT / "examples/coregister", tmp_path / "coregister", ignore=left)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    line = ["make", "-C", str(tmp_path / "coregister")]
+    first, second = (
+        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert "geoml align" not in second.stdout  # nothing to do
+    said = json.loads((tmp_path / "coregister/aligned/later_estimate.json").read_text())
+    assert said["shift_m"] == pytest.approx([67, -41], abs=1)
+    bent = json.loads((tmp_path / "coregister/unbent/bent_estimate.json").read_text())
+    assert bent["correlation"]["after"] > 0.95

@@ -25,6 +25,7 @@ def run(
     max_shift: float = 32.0,
     resampling: str = "cubic",
     geotransform_only: bool = False,
+    like: str | None = None,
     adjustments: str | None = None,
     reach: float | None = None,
     road_width: float | None = None,
@@ -73,6 +74,7 @@ def run(
         max_shift=max_shift,
         resampling=resampling,
         geotransform_only=geotransform_only,
+        like=like,
         device=device,
         co=co,
     )
