@@ -23,6 +23,7 @@ STEP = 0.7  # how far a round goes of what it finds
 LEAST = 1e-6  # precision of a thing that tells nothing
 ROWS = 1024  # things at a time
 SCORED = 500  # things that scales are chosen by
+PRICE = 3.0
 TURNS = 20  # in which neighbours agree on whether they lie right
 
 
@@ -196,7 +197,7 @@ class Field(NamedTuple):
     told: Gaussians
     sites: Gaussians
     scales: Scales
-    evidence: float
+    evidence: np.ndarray  # (n,) its log
 
 
 class Known(NamedTuple):
@@ -214,7 +215,7 @@ def settle(
     told = start
     evidence, found = _tilted(votes, told, known)
     if not near.far.shape[1]:
-        return Field(found, told, found, grid[0], float(evidence.sum()))
+        return Field(found, told, found, grid[0], evidence)
     precision, shift = _sites(found, told)
     scales = grid[0]
     for turn in range(ROUNDS):
@@ -227,7 +228,7 @@ def settle(
         precision = STEP * new + (1 - STEP) * precision
         shift = STEP * new_shift + (1 - STEP) * shift
     sites = Gaussians(shift / precision, 1 / precision)
-    return Field(found, told, sites, scales, float(evidence.sum()))
+    return Field(found, told, sites, scales, evidence)
 
 
 def _tilted(votes: Votes, told: Gaussians, known: Known | None) -> tuple[np.ndarray, Gaussians]:
@@ -240,6 +241,15 @@ def _tilted(votes: Votes, told: Gaussians, known: Known | None) -> tuple[np.ndar
         found.var[known.who] = var
         evidence[known.who] = 0
     return evidence, found
+
+
+def belief(field: Field, near: Nearest) -> np.ndarray:
+    """How likely (n,) it is that votes tell of displacements at all, by each thing and its nearest.
+
+    The evidence is against votes that would be as likely anywhere; PRICE is what finding scales costs.
+    """
+    around = field.evidence + field.evidence[near.who].sum(1)
+    return np.asarray(1 / (1 + np.exp(np.clip(PRICE - around, -500, 500))))
 
 
 def _sites(found: Gaussians, told: Gaussians) -> tuple[np.ndarray, np.ndarray]:

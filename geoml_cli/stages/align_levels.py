@@ -15,6 +15,7 @@ from geoml_cli.geo.displacements import (
     Known,
     Scales,
     already_right,
+    belief,
     nearest,
     scales_of,
     settle,
@@ -25,7 +26,7 @@ from geoml_cli.stages.align_votes import collect
 
 SIDE_PX = 50.0  # of the median thing in the finest image that is looked at
 SMALL_PX = 8.0  # in the coarsest
-COARSER = (4, 2, 1)
+COARSER = (2, 1)  # a quarter of the size finds fewer of those that are far off
 REACH = 2.5  # sizes of a thing that it may be off by
 RADIUS = (20, 40)  # of finer levels, reduced pixels
 WIDE = 3.5  # standard deviations that a finer level looks about
@@ -78,7 +79,8 @@ def find(
     if given:
         known = Known(np.array(list(given)), np.array(list(given.values())), GIVEN_PX**2)
     told = Gaussians(np.zeros((things.count, 2)), np.full((things.count, 2), (reach / 2) ** 2))
-    sure = np.ones(things.count)
+    sure = belief_at = np.ones(things.count)
+    believed = np.ones(things.count, bool)
     found = votes = field = None
     for factor in factors:
         if found is None:
@@ -89,12 +91,15 @@ def find(
             radius = int(np.clip(np.ceil(WIDE * spread / factor), *RADIUS))
             centre = np.rint(found.mean / factor).astype(int)
             far = np.full(things.count, radius * float(factor))
-            sure *= share_within(votes, told, centre * float(factor), far)
+            sure = sure * share_within(votes, told, centre * float(factor), far)
             votes.grid.close()  # type: ignore[attr-defined]
         path = folder / f"votes-{factor}.raw"
         votes = collect(things, dataset, raster, factor, centre, radius, path, check)
         field = settle(votes, told, grid, near, known)
         told, found = field.told, field.found
+        if factor == factors[0]:  # later ones look only where this one found something
+            sure = belief_at = belief(field, near)
+            believed = sure >= 0.5
         log.info(
             "1:%d: %d px about; off by %.1f px, sd %.1f px", factor, radius * factor,
             np.hypot(*found.mean.T).mean(), np.sqrt(found.var.mean()),
@@ -102,7 +107,7 @@ def find(
     assert votes is not None and field is not None and found is not None
     close = np.maximum(CLOSE * things.size, 1.0)
     scatter = max(SCATTER * size, 1.0)
-    sure *= share_within(votes, told, found.mean, close)
+    sure = sure * share_within(votes, told, found.mean, close)
     right = already_right(votes, told, near, scatter)
     there = Gaussians(np.zeros_like(told.mean), np.full_like(told.var, scatter**2))
     sure_right = share_within(votes, there, there.mean, close)
@@ -116,9 +121,11 @@ def find(
         factors,
     )
     _hold_back(out, told, close, confidence)
-    yes = right.yes
+    yes = right.yes & believed
     out.shift[yes], out.status[yes], out.confidence[yes] = 0, RIGHT, sure_right[yes]
     out.sd[yes] = np.sqrt((right.found.var + right.found.mean**2).mean(1))[yes]
+    out.shift[~believed], out.status[~believed] = 0, STAYED
+    out.confidence[:] = np.minimum(out.confidence, belief_at)
     for thing, vector in given.items():
         out.shift[thing], out.sd[thing] = vector, GIVEN_PX
         out.confidence[thing], out.status[thing] = 1.0, GIVEN
