@@ -58,6 +58,19 @@ def command(
         Optional[str],
         typer.Option(metavar="FILE", help="Of vectors: arrows drawn by people, to be used."),
     ] = None,
+    reach: Annotated[
+        Optional[float],
+        typer.Option(
+            min=1, metavar="PX", help="Of vectors: how far off; 2.5 times their size if not given."
+        ),
+    ] = None,
+    road_width: Annotated[
+        Optional[float],
+        typer.Option(min=0.1, metavar="M", help="Of lines: how wide the roads are; 8 m."),
+    ] = None,
+    layer: Annotated[
+        Optional[str], typer.Option(metavar="NAME", help="Layer of the vector file.")
+    ] = None,
     device: options.Device = "auto",
     co: Annotated[
         Optional[list[str]],
@@ -96,6 +109,9 @@ def command(
         geotransform_only=geotransform_only,
         like=like,
         adjustments=adjustments,
+        reach=reach,
+        road_width=road_width,
+        layer=layer,
         device=device,
         co=co or (),
         manners=manners,

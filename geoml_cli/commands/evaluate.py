@@ -1,6 +1,6 @@
 """`geoml evaluate`."""
 
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -37,6 +37,14 @@ def command(
         typer.Option(
             metavar="FILE.html", help="Write a self-contained page too, beside the scores."
         ),
+    ] = None,
+    task: Annotated[
+        Optional[Literal["alignment"]],
+        typer.Option(help="alignment: score shapes of `geoml align` by where they belong."),
+    ] = None,
+    before: Annotated[
+        Optional[str],
+        typer.Option(metavar="FILE", help="Of an alignment: the shapes as they were."),
     ] = None,
     metric: Annotated[
         str, typer.Option(metavar="NAME", help="What to compute; see `geoml list metrics`.")
@@ -105,6 +113,10 @@ def command(
     Images that were filled (--metric reconstruction) are scored against the images themselves, where they were
     filled: PSNR, SSIM, RMSE.
 
+    Shapes that were moved (--task alignment) are scored by where they belong: how far they are off,
+    their overlap before and after, how uneven their offsets were, and what a global, an affine and a
+    quadratic transform fitted to the truth would have left. Rows are matched by id, or by order.
+
     Classes are matched by name, or by id where the truth has no names of the maps'. Without
     -o the scores go to stdout. Gates are looked at even if the scores are up to date.
 
@@ -112,6 +124,7 @@ def command(
           -o scores.json --report report.html
         geoml evaluate e.parquet --label-column class --probe knn -o scores.json
         geoml evaluate filled/ --truth clear.tif --metric reconstruction -o scores.json
+        geoml evaluate moved.parquet --truth right.gpkg --task alignment --before drawn.gpkg
         geoml evaluate map.tif --truth reference.tif | jq .metrics.miou.value
         geoml evaluate maps/ --truth check.gpkg --label-column class -o scores.json \\
           --fail-if 'miou<0.6' --baseline last.json --max-drop 0.01
@@ -125,6 +138,8 @@ def command(
         label_column=label_column,
         layer=layer,
         report=report,
+        task=task,
+        before=before,
         metric=metric,
         probe=probe,
         folds=folds,

@@ -64,7 +64,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     stamp = stamp_in(path)
     if stamp:
         found = _of_json(stamp)
-    elif path.suffix.lower() == ".json" and path.is_file():
+    elif path.suffix.lower() in (".json", ".geojson") and path.is_file():
         found = _of_json(path)
     elif path.suffix.lower() in (".tif", ".tiff") and path.is_file():
         found = _of_tiff(path)
@@ -81,6 +81,8 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
 
 def _of_json(path: Path) -> dict[str, Any] | None:
     text = read_json(path)
+    if isinstance(text, list) and text:  # of objects: the first bears the record
+        text = text[0]
     return text.get("geoml") if isinstance(text, dict) else None
 
 

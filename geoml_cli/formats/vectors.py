@@ -1,5 +1,6 @@
 """Vector files of any kind that GDAL reads, and GeoParquet."""
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -14,12 +15,13 @@ from pyarrow import parquet
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from geoml_cli.errors import GeomlError, UsageMistake
-from geoml_cli.formats.commit import whole_file
+from geoml_cli.formats.commit import whole_file, write_text
 from geoml_cli.formats.digest import digest_file
-from geoml_cli.formats.jsonfile import canonical, sha256_of
+from geoml_cli.formats.jsonfile import canonical, dumps, sha256_of
 
 PARQUET = (".parquet", ".geoparquet")
 GPKG = ".gpkg"
+GEOJSON = (".geojson",)
 NO_DATE = "2000-01-01T00:00:00.000Z"  # in place of the clock's
 
 
@@ -111,6 +113,9 @@ def write_vectors(
                     found.replace_schema_metadata(told), temporary, compression="zstd"
                 )
         return
+    if suffix in GEOJSON:
+        _write_geojson(path, table, record)
+        return
     if suffix != GPKG:
         raise UsageMistake(f"{path}: write NAME.parquet or NAME.gpkg")
     with whole_file(path) as temporary, TemporaryDirectory(dir=path.parent) as folder:
@@ -129,6 +134,15 @@ def write_vectors(
         finally:
             pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
         os.replace(built, temporary)
+
+
+def _write_geojson(
+    path: Path, table: geopandas.GeoDataFrame, record: dict[str, Any] | None
+) -> None:
+    """Write GeoJSON (RFC 7946, so in degrees); its record stands beside the features, as `geoml`."""
+    plain = json.loads(table.to_crs("OGC:CRS84").to_json(drop_id=True))
+    plain.pop("crs", None)
+    write_text(path, dumps(plain if record is None else {**plain, "geoml": record}))
 
 
 def class_value(value: object) -> str | None:

@@ -27,6 +27,9 @@ def run(
     geotransform_only: bool = False,
     like: str | None = None,
     adjustments: str | None = None,
+    reach: float | None = None,
+    road_width: float | None = None,
+    layer: str | None = None,
     device: str = "auto",
     co: Sequence[str] = (),
     manners: Manners = Manners(),
@@ -47,10 +50,15 @@ def run(
             manners,
             adjustments=adjustments,
             confidence=confidence,
+            reach=reach,
+            road_width=road_width,
+            layer=layer,
         )
         return
-    if adjustments:
-        raise UsageMistake("--adjustments: is for vectors")
+    of_vectors = {"adjustments": adjustments, "reach": reach, "road-width": road_width}
+    for name, value in {**of_vectors, "layer": layer}.items():
+        if value is not None:
+            raise UsageMistake(f"--{name}: is for vectors")
     from geoml_cli.stages import align_rasters
 
     align_rasters.run(

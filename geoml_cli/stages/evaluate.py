@@ -37,6 +37,8 @@ def run(
     label_column: str | None = None,
     layer: str | None = None,
     report: str | None = None,
+    task: str | None = None,
+    before: str | None = None,
     metric: str = "segmentation",
     probe: Sequence[str] = (),
     folds: int = 5,
@@ -51,6 +53,26 @@ def run(
     manners: Manners = Manners(),
 ) -> dict[str, Any]:
     """Score maps and give the scores; see `geoml evaluate --help` for what each argument means."""
+    if task == "alignment":
+        from geoml_cli.stages.evaluate_alignment import evaluate_alignment
+
+        return evaluate_alignment(
+            inputs,
+            truth,
+            out,
+            before=before,
+            layer=layer,
+            blocks=blocks,
+            draws=draws,
+            seed=seed,
+            report=report,
+            fail_if=fail_if,
+            baseline=baseline,
+            max_drop=max_drop,
+            manners=manners,
+        )
+    if before:
+        raise UsageMistake("--before: goes with --task alignment")
     if inputs and all(is_embeddings(one) for one in inputs):
         from geoml_cli.stages.probe import probe_files
 
