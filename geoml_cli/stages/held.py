@@ -61,7 +61,7 @@ class Held:
             return target, target != IGNORE
         shape = (1, -1) + (1,) * (target.ndim - 2)
         whole = target * self.feed.spread.reshape(shape) + self.feed.shift.reshape(shape)
-        return whole, np.isfinite(target)
+        return np.expm1(whole) if self.feed.log else whole, np.isfinite(target)
 
     def score(
         self, side: str, micro: int, watch: Callable[[Any], float]

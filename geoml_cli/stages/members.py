@@ -132,7 +132,7 @@ def _own(order: np.ndarray, batch: int, ranks: Ranks) -> np.ndarray:
 def feed_of(order: Order, part: Any) -> Feed:
     """The tiles of a member, the share that is asked for, and what labels weigh."""
     given = order.given
-    feed = Feed(order.tiles, part, order.aim, order.sensors, given["codes"])
+    feed = Feed(order.tiles, part, order.aim, order.sensors, given["codes"], given["log_target"])
     if given["share"] < 1 and len(feed.rows):
         feed.rows = share_of(feed, given["share"], given["seed"])
         feed.counts = feed.each[feed.rows].sum(axis=0)

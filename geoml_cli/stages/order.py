@@ -56,6 +56,10 @@ class Order:
             "time": self.given["time"],
             "codes": check_codes(self.given["codes"]),
             "values": values,
+            "log": bool(self.given["log_target"]),
+            "location_encoder": self.parts["location_encoder"],
+            "location_join": self.given["location_join"],
+            "location_dropout": self.given["location_dropout"],
         }
 
 

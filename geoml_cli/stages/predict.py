@@ -44,11 +44,12 @@ class How:
     simplify: float = 0.0
     co: tuple[str, ...] = ()
     shard: str | None = None
+    lonlat: tuple[str, ...] = ()
 
     def recorded(self) -> dict[str, Any]:
         """As plain JSON values; a share of a map is of the same map."""
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
-        return {k: v for k, v in plain.items() if k != "shard" or v}
+        return {k: v for k, v in plain.items() if k not in ("shard", "lonlat") or v}
 
 
 def run(
@@ -63,6 +64,8 @@ def run(
     resolution: float | None = None,
     like: str | None = None,
     aoi: str | None = None,
+    bbox: str | None = None,
+    lonlat: Sequence[str] = (),
     out_of_fold: bool = False,
     trust_code: bool = False,
     probabilities: bool = False,
@@ -95,6 +98,7 @@ def run(
         simplify,
         tuple(co),
         shard,
+        tuple(lonlat),
     )
     check_options(co)
     if merge:
@@ -108,7 +112,7 @@ def run(
     _check(how, opened, out, polygons)
     from geoml_cli.stages.targets import Wish, targets_of, tile_sets
 
-    given = expand(inputs)
+    given = expand(inputs) if inputs else []
     if tile_sets(given) and opened.head["aim"]["per"] == "tile":
         from geoml_cli.stages.tile_answers import answer_tiles
 
@@ -116,9 +120,10 @@ def run(
         return
     if opened.head["window"] == 1 and opened.head["aim"]["per"] == "tile":
         opened = as_pixels(opened)
-    wish = Wish(given, beside, frames, within, crs, resolution, like, aoi, window)
+    wish = Wish(given, beside, frames, within, crs, resolution, like, aoi, window, bbox)
     targets, sources = targets_of(wish, opened)
     named = {"frames": frames, "within": within, "crs": crs, "resolution": resolution}
+    named |= {"bbox": bbox} if bbox else {}
     arguments = {**named, **how.recorded()}
     sources = [*sources, *opened.inputs]
     single = out.lower().endswith((".tif", ".tiff"))

@@ -43,7 +43,7 @@ def answer_tiles(
     for name in ("out_of_fold", "uncertainty", "polygons", "shard"):
         if getattr(how, name):
             raise UsageMistake(f"--{name.replace('_', '-')}: is for maps, not for a table of tiles")
-    opened_sets = [open_tiles(path) for path in sets]
+    opened_sets = [open_tiles(path, opened.head["sensors"], how.lonlat) for path in sets]
     for path, tiles in zip(sets, opened_sets, strict=True):
         check_tiles(path, tiles, opened.head)
     sources = [*scene_inputs(list(sets), [], "tiles"), *opened.inputs]
