@@ -63,6 +63,14 @@ def listed(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
+def numbers(text: str | None, option: str) -> tuple[float, ...]:
+    """Numbers written with commas between them."""
+    try:
+        return tuple(float(one) for one in listed(text))
+    except ValueError:
+        raise UsageMistake(f"{option} {text}: numbers with commas between them") from None
+
+
 def pair(lonlat: str | None) -> tuple[str, ...]:
     """The two names of --lonlat."""
     names = listed(lonlat)

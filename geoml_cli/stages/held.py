@@ -41,7 +41,9 @@ class Held:
                         outputs = network(one)
                     return aim.spread(network.physical(outputs.float()))
 
-                guess = aim.decode(averaged(spread, moved, self.tta)).cpu().numpy()
+                said = averaged(spread, moved, self.tta)
+                scored = getattr(self.metric, "SCORES", False)
+                guess = (said if scored else aim.decode(said)).cpu().numpy()
                 truth, seen = self._truth(batch)
                 where = of[list(batch.rows)]
                 for block in np.unique(where).tolist():
@@ -96,7 +98,8 @@ def stats_of(
     flat = [np.moveaxis(one, 1, -1).reshape(-1, len(aim.names)) for one in (truth, guess, seen)]
     kind = float if aim.kind == "values" else np.uint8
     truth = np.where(flat[2], flat[0], 0).astype(kind)
-    return metric.stats(truth, flat[1].astype(kind), flat[2], len(aim.names))
+    said = float if getattr(metric, "SCORES", False) else kind
+    return metric.stats(truth, flat[1].astype(said), flat[2], len(aim.names))
 
 
 def blocks_of(feed: Feed) -> np.ndarray:

@@ -109,11 +109,12 @@ def run(
     if model is None:
         raise UsageMistake("--model: name a model folder, an .onnx file or pkg:PACKAGE/FILE")
     opened = open_model(model, trust_code)
-    _check(how, opened, out, polygons)
+    given = expand(inputs) if inputs else []
     from geoml_cli.stages.targets import Wish, targets_of, tile_sets
 
-    given = expand(inputs) if inputs else []
-    if tile_sets(given) and opened.head["aim"]["per"] == "tile":
+    a_table = bool(tile_sets(given)) and opened.head["aim"]["per"] == "tile"
+    _check(how, opened, out, polygons, a_table)
+    if a_table:
         from geoml_cli.stages.tile_answers import answer_tiles
 
         answer_tiles(tile_sets(given), opened, out, how, device, manners)
@@ -159,7 +160,7 @@ def run(
     job.report([*paths, *written], stac.anchor(document["features"], job.named))
 
 
-def _check(how: How, opened: Opened, out: str, polygons: str | None) -> None:
+def _check(how: How, opened: Opened, out: str, polygons: str | None, a_table: bool = False) -> None:
     """Refuse what does not go together, whatever the inputs hold."""
     from geoml_cli.core.tta import KINDS
 
@@ -167,7 +168,8 @@ def _check(how: How, opened: Opened, out: str, polygons: str | None) -> None:
     aim = aim_of(opened.model)
     if how.out_of_fold and not head["folds"]:
         raise GeomlError(f"{name}: trained without --folds; there is no out-of-fold member to ask")
-    if how.out_of_fold and (split := opened.model.split) and split.grids_only:
+    split = opened.model.split
+    if how.out_of_fold and not a_table and split and split.grids_only:
         raise GeomlError(
             f"{name}: its tiles were dealt at random, so no ground belongs to one fold and no map can be"
             " out of fold; cut the tiles with --split blocks:8 --folds 5 instead"
