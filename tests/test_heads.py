@@ -14,7 +14,9 @@ from geoml_cli.core.layers.fpn import Rise
 from geoml_cli.errors import UsageMistake
 
 PARITY = Path(__file__).parents[2] / "shared/parity"
-HEADS = registry.names("heads")
+HEADS = [  # those that want tokens are tried with encoders that give such
+    name for name in registry.names("heads") if registry.constant("heads", name, "MAPS") != "tokens"
+]
 NARROW = {  # options that keep a head small
     "deeplabv3plus": [
         "width=8",

@@ -20,7 +20,11 @@ REG, MULTI = (registry.load("metrics", name) for name in ("regression", "multila
 FAR, AREA, RANK = (
     registry.load("metrics", name) for name in ("great-circle", "recall-area", "ranking")
 )
-EVERY = [registry.load("metrics", name) for name in registry.names("metrics")]
+EVERY = [
+    registry.load("metrics", name)
+    for name in registry.names("metrics")
+    if registry.constant("metrics", name, "OF") is None  # others are of more than single samples
+]
 
 
 @st.composite

@@ -15,7 +15,8 @@ class Aim:
 
     kind `classes`: one of several, class ids are the positions of `names`; with `binary` a
     single output is the logit of the second. `present`: each of `names` is there or not.
-    `values`: a number for each of `names`. per: `pixel` or `tile`.
+    `values`: a number for each of `names`. per: `pixel` or `tile`. `fills`: the values are those
+    of the images themselves, of which gaps are to be filled.
     """
 
     kind: str
@@ -23,11 +24,17 @@ class Aim:
     layers: tuple[str, ...]
     names: tuple[str, ...]
     binary: bool = False
+    fills: bool = False
 
     @property
     def outputs(self) -> int:
         """Channels that the head is to give, where the objective wants one a name."""
         return 1 if self.binary else len(self.names)
+
+    @property
+    def target(self) -> str:
+        """What an objective is given: `classes`, `present`, `values` or `images`."""
+        return "images" if self.fills else self.kind
 
     def spread(self, outputs: "torch.Tensor") -> "torch.Tensor":
         """Outputs (B, K, *S) to what ensembles and overlaps average: probabilities, or values as they are."""

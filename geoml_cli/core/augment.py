@@ -72,6 +72,8 @@ def moved(batch: Batch, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         new["codes"] = move(batch.codes)
     if batch.lonlat is not None and batch.lonlat.ndim == 4:
         new["lonlat"] = move(batch.lonlat)
+    if batch.hide is not None:
+        new["hide"] = move(batch.hide)
     for name in LABELS if a_pixel(batch) else ():
         value = getattr(batch, name)
         new[name] = None if value is None else move(value)

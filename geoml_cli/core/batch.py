@@ -21,6 +21,7 @@ class Batch:
     where nothing is to be learnt (the target may be anything there), else the weight of its class.
     total: sum of weights over the whole effective batch, of which this may be a part.
     rows: positions of the tiles in their index.
+    hide: bool (B, T, C, H, W), or (B, T, 1, H, W) of all bands alike: what the network may not see, valid or not.
     """
 
     images: torch.Tensor
@@ -36,6 +37,7 @@ class Batch:
     weight: torch.Tensor | None = None
     total: float = 0.0
     rows: tuple[int, ...] = ()
+    hide: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         b, t, _, h, w = self.images.shape
@@ -53,6 +55,11 @@ class Batch:
             if isinstance(value, torch.Tensor)
         }
         return replace(self, **moved, others=tuple(one.to(device) for one in self.others))
+
+    @property
+    def missing(self) -> torch.Tensor:
+        """What the network does not see (B, T, H, W): not valid, or hidden in any band."""
+        return ~self.valid if self.hide is None else ~self.valid | self.hide.any(2)
 
     def part(self, start: int, stop: int) -> "Batch":
         """Samples start..stop; the total stays that of the whole."""
@@ -73,4 +80,5 @@ A_SAMPLE = (
     "target",
     "weight",
     "rows",
+    "hide",
 )  # first axis: samples

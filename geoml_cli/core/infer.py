@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from geoml_cli.core.aim import Aim
+from geoml_cli.core.augment import moved
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.device import Device, out_of_memory, place
+from geoml_cli.core.filling import filled, gaps
 from geoml_cli.core.lattice import Axis, Lattice
 from geoml_cli.core.tta import averaged
 from geoml_cli.errors import GeomlError
@@ -26,12 +28,14 @@ class Answers:
     """What is kept of each pixel: the map, and on request shares and how sure they are.
 
     Channels that windows and votes are averaged over are what `Aim.spread` gives (values with
-    their variances where the network says such), then, for `spread`, their squares.
+    their variances where the network says such), then, for `spread`, their squares, then, for images that are filled,
+    which of them are gaps (a channel a date).
     """
 
     aim: Aim
     probabilities: bool = False
     uncertainty: bool = False
+    dates: int = 0  # of all sensors together, where gaps are filled
 
     def squared(self, spread: torch.Tensor) -> torch.Tensor:
         """Channels to average, of one vote."""
@@ -40,13 +44,23 @@ class Answers:
         first = spread[:, : len(self.aim.names)]
         return torch.cat([spread, first**2], dim=1)
 
+    def channels(self, spread: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Channels to average, of one vote on a batch."""
+        if not self.aim.fills:
+            return self.squared(spread)
+        return torch.cat([self.squared(filled(batch, spread)), gaps(batch)], dim=1)
+
     def of(self, mean: torch.Tensor) -> dict[str, np.ndarray]:
         """Arrays (B, C, H, W) by asset, of averaged channels: `map`, `probabilities`, `uncertainty`."""
         count = len(self.aim.names)
+        found: dict[str, torch.Tensor] = {}
+        if self.aim.fills:
+            mean, missing = mean.split([count * (1 + self.uncertainty), self.dates], dim=1)
+            found["filled"] = (missing > 0.5).byte()
         whole = mean[:, :-count] if self.uncertainty else mean
         first = whole[:, :count]
         decoded = self.aim.decode(whole)
-        found = {"map": decoded[:, None] if self.aim.kind == "classes" else decoded}
+        found["map"] = decoded[:, None] if self.aim.kind == "classes" else decoded
         if self.probabilities:
             found["probabilities"] = _byte(first)
         if self.uncertainty:
@@ -172,7 +186,7 @@ class Mapper:
                 outputs = network(one)
             outputs = outputs[(..., *cut)] if cut else outputs
             said = aim.spread(network.physical(outputs.float()))  # type: ignore[operator]
-            return self.answers.squared(said)
+            return self.answers.channels(said, _cut(one, cut) if aim.fills else one)
 
         if self.tta == "none":
             found = spread(batch, inner)
@@ -188,6 +202,13 @@ class Mapper:
             _along(_along(one, lattice.rows, r, 1), lattice.cols, c, 2)
             for one, (r, c) in zip(found, places, strict=True)
         ]
+
+
+def _cut(batch: Batch, cut: tuple[slice, slice] | None) -> Batch:
+    """The part of windows that is given, as all sensors show it."""
+    if cut is None:
+        return batch
+    return moved(batch, lambda x: x[(..., *cut)])
 
 
 def _inner(lattice: Lattice) -> tuple[slice, slice] | None:

@@ -13,6 +13,7 @@ from geoml_cli.core.batch import Batch
 from geoml_cli.core.layers.pyramid import Pyramid
 from geoml_cli.core.location import Location
 from geoml_cli.core.sensor import Sensor, presence, resized
+from geoml_cli.errors import UsageMistake
 
 FUSE = ("middle", "late")
 PER = ("pixel", "tile")
@@ -36,10 +37,10 @@ class Network(nn.Module):
         self.spec = dict(spec)
         self.sensors = nn.ModuleList(sensors)
         self.head: Any = heads[0] if len(heads) == 1 else nn.ModuleList(heads)
-        self.per, self.pyramid = spec["per"], maps_of(spec["head"]) == "pyramid"
+        self.per, self.wants = spec["per"], maps_of(spec["head"])
         self.late = len(heads) > 1
         self.mixes = nn.ModuleList()
-        if len(sensors) > 1 and not self.late:
+        if len(sensors) > 1 and not self.late and self.wants != "tokens":
             self.mixes.extend(
                 nn.ModuleList(nn.Conv2d(c, c, 1, bias=i == 0) for c in one.channels)
                 for i, one in enumerate(sensors)
@@ -59,6 +60,8 @@ class Network(nn.Module):
         What is not valid enters as the mean.
         """
         seen = [batch, *batch.others[: len(self.sensors) - 1]]
+        if self.wants == "tokens":
+            return self._images(seen)
         found = [sensor(one) for sensor, one in zip(self.sensors, seen, strict=True)]
         if len(found) == 1:
             out = self._decode(self.head, found[0], batch)
@@ -72,6 +75,16 @@ class Network(nn.Module):
             return [self._decode(self.head, maps, batch) for maps in mixed]
         fused = [_mean(list(level), seen) for level in zip(*mixed, strict=True)]
         return self._decode(self.head, fused, batch)
+
+    def _images(self, seen: list[Batch]) -> torch.Tensor:
+        """Standardised images of all sensors side by side, by heads that want tokens."""
+        tokens = [one.tokens(batch) for one, batch in zip(self.sensors, seen, strict=True)]  # type: ignore[operator]
+        if self.late:
+            each = [head([one])[0] for head, one in zip(self.head, tokens, strict=True)]
+        else:
+            each = self.head(tokens)
+        h, w = seen[0].images.shape[-2:]
+        return torch.cat([one[..., :h, :w].flatten(1, 2) for one in each], dim=1)
 
     def _mixed(self, found: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
         """Maps of every sensor, ready to be added."""
@@ -102,7 +115,7 @@ class Network(nn.Module):
         size = batch.images.shape[-2:]
         if self.per == "tile":
             seen = batch.valid.any(dim=1)[:, None].float()
-            if self.pyramid:
+            if self.wants == "pyramid":
                 return _pooled(head(maps), seen).flatten(1)
             return head([*maps[:-1], _pooled(maps[-1], seen)]).flatten(1)
         out = head(maps)
@@ -148,7 +161,7 @@ def _pooled(maps: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
 
 
 def maps_of(head: str) -> str:
-    """What maps a head wants: `pyramid` or `last`."""
+    """What a head wants: maps, `pyramid` or `last`, or `tokens` of what was seen."""
     return registry.constant("heads", head.partition(":")[0], "MAPS") or "pyramid"
 
 
@@ -170,11 +183,28 @@ def build(spec: Mapping[str, Any], base: Mapping[str, torch.Tensor] | None = Non
     """
     sensors = [_sensor(spec, one, base) for one in spec["sensors"]]
     late = len(sensors) > 1 and spec.get("fuse") == "late"
+    if maps_of(spec["head"]) == "tokens":
+        return Network(sensors, _decoders(spec, sensors, late), spec)
     heads = [
         registry.make("heads", spec["head"], one.channels, one.strides, spec["outputs"])
         for one in (sensors if late else sensors[:1])
     ]
     return Network(sensors, heads, spec)
+
+
+def _decoders(spec: Mapping[str, Any], sensors: Sequence[Sensor], late: bool) -> list[nn.Module]:
+    """The head of all sensors together, or one of each."""
+    encoders = [one.encoder for one in sensors]
+    for one in encoders:
+        if not hasattr(one, "tokens"):
+            raise UsageMistake(
+                f"--head {spec['head']}: is for encoders that take patches, such as prithvi, not {spec['encoder']}"
+            )
+    bands = [one["bands"] for one in spec["sensors"]]
+    if not late:
+        return [registry.make("heads", spec["head"], encoders, bands)]
+    pairs = zip(encoders, bands, strict=True)
+    return [registry.make("heads", spec["head"], [one], [count]) for one, count in pairs]
 
 
 def _sensor(

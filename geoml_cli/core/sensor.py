@@ -1,5 +1,7 @@
 """One sensor's part of a network: normalise, bring the dates together, encode."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
@@ -74,10 +76,16 @@ class Sensor(nn.Module):
         weight = batch.valid.flatten(2).any(2)[..., None].to(dated.dtype) + 1e-3
         return (dated * weight).sum(1) / weight.sum(1)
 
+    def tokens(self, batch: Batch) -> Any:
+        """What the encoder says of the patches that are seen, for a head that makes images of it."""
+        return self.encoder.tokens(self._entered(batch), batch)  # type: ignore[operator]
+
     def _entered(self, batch: Batch) -> torch.Tensor:
         """What the encoder is given (B, T, C, H, W)."""
         x = (batch.images - self.mean[:, None, None]) / self.std[:, None, None]
         x = torch.where(batch.valid[:, :, None], x, 0.0)
+        if batch.hide is not None:
+            x = torch.where(batch.hide, 0.0, x)
         if batch.codes is not None:
             codes = batch.codes if batch.codes.ndim == 5 else batch.codes[..., None, None]
             codes = codes.expand(*codes.shape[:3], *x.shape[-2:])

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from geoml_cli.core.batch import Batch
-from geoml_cli.core.layers.masked import Encoder, Known
+from geoml_cli.core.layers.masked import Encoder, Known, Tokens, hidden_patches
 from geoml_cli.core.layers.necks import Pyramid, Upscale
 from geoml_cli.core.layers.pad import cropped, fitted
 from geoml_cli.core.layers.sizes import size_called
 from geoml_cli.errors import UsageMistake
 
 time = "native"
+DECODER = "mae"  # the head that makes images of its tokens
 BANDS = True  # is told the common name and the wavelength of each band
 SIZES = {  # width, layers, heads, patch
     "tiny": (192, 12, 3, 16),
@@ -104,6 +105,12 @@ class Prithvi(Encoder):
         """The class token (B, D), normed."""
         tokens, _ = self.embed(self.laid(x), self.known(batch))
         return self.through(tokens)[0][:, 0]
+
+    def tokens(self, x: torch.Tensor, batch: Batch) -> Tokens:
+        """What is said of the patches that are seen, for a head that makes images of it."""
+        laid = fitted(batch.missing.float(), self.patch[1]) > 0
+        hidden = hidden_patches(laid, self.patch)
+        return self.seen(self.laid(x), self.known(batch), hidden)
 
     def map_of(self, tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
         """Tokens (B, T h w, D) as a map: frames one after another, by turns within each channel, or their mean."""

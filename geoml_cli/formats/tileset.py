@@ -2,7 +2,7 @@
 
 A shard k has `images-SENSOR-k.npy` (n, T, C, H, W) in the native dtype and `valid-SENSOR-k.npy`
 (n, T, H, W) bool for every sensor, `labels-LAYER-k.npy` (n, H, W) for every layer with a label a
-pixel and, where there are such and a split, `folds-k.npy` (n, H, W) uint8 (the fold of each
+pixel and, where there is a split, `folds-k.npy` (n, H, W) uint8 (the fold of each
 pixel's ground; 255: of no fold) and `near-k.npy` (n, H, W) unsigned (bit f is set where fold f
 lies within the buffer, the own fold included). A pixel may train while fold f is held out if and
 only if bit f of `near` is not set and its ground has a fold.

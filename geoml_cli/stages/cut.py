@@ -263,11 +263,9 @@ def _write_arrays(shard: Shard, held: Held, rows: list[dict[str, Any]]) -> None:
     for sensor, images, valid in zip(plan.sensors, held.images, held.valid, strict=True):
         save(f"images-{sensor['name']}", images)
         save(f"valid-{sensor['name']}", valid)
-    pixels = [
-        (layer, a) for layer, a in zip(plan.layers, held.labels, strict=True) if a is not None
-    ]
-    for layer, array in pixels:
-        save(f"labels-{layer['name']}", array)
-    if pixels and held.folds is not None and held.near is not None:
+    for layer, array in zip(plan.layers, held.labels, strict=True):
+        if array is not None:
+            save(f"labels-{layer['name']}", array)
+    if held.folds is not None and held.near is not None:
         save("folds", held.folds)
         save("near", held.near)

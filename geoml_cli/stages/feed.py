@@ -1,12 +1,14 @@
 """From a tile set to a model's batches: which pixels train, validate and test, with what weight."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
+from geoml_cli.core.filling import shown, side_by_side
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.tileset import Tiles
@@ -56,7 +58,10 @@ class Feed:
         if side not in ("val", "test") or self.sides.fold_of(side) is None:
             return self.rows[:0]
         if side not in self._held:
-            self._held[side] = self.sides.labelled(side, [one.head for one in self.labels])
+            if self.aim.fills:
+                self._held[side] = self.sides.touched(side)
+            else:
+                self._held[side] = self.sides.labelled(side, [one.head for one in self.labels])
         return self._held[side]
 
     def _count(self) -> np.ndarray:
@@ -64,6 +69,10 @@ class Feed:
         count = len(self.tiles.index)
         found = np.zeros((count, len(self.aim.names)), np.int64)
         every = np.arange(count)
+        if self.aim.fills:  # what is seen of a tile is what there is to learn
+            found[self.sides.touched("train")] = self.tiles.size**2
+            found[self.tiles.index["valid"].to_numpy() == 0] = 0
+            return found
         if self.aim.per == "pixel":
             state = self.sides.state("train", every)
             if self.aim.kind == "classes":
@@ -121,6 +130,12 @@ class Feed:
         std = np.sqrt(np.maximum(total[2] / count - mean**2, 0))
         self.shift, self.spread = mean + origin[:, 0], np.where(std > 0, std, 1.0)
 
+    def as_images(self) -> None:
+        """Targets in the units of the standardised images."""
+        frames = [one.head["frames"] for one in self.images]
+        each = [np.tile(np.stack(norm), n) for norm, n in zip(self._norms, frames, strict=True)]
+        self.shift, self.spread = np.concatenate(each, axis=1)
+
     @property
     def norms(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Mean and standard deviation (C,) of each sensor's physical values, over valid pixels that may train."""
@@ -171,11 +186,13 @@ class Feed:
 
     def batch(self, rows: np.ndarray, side: str) -> Batch:
         """Some tiles, only the pixels of one side labelled."""
-        from dataclasses import replace
-
         first = self._seen(0, rows)
         others = tuple(self._seen(i, rows) for i in range(1, len(self.images)))
-        raw = self.targets(rows, side)
+        raw = (
+            self._seen_values(first, others, side, rows)
+            if self.aim.fills
+            else self.targets(rows, side)
+        )
         if self.aim.kind == "classes":
             target = torch.from_numpy(raw)
             table = torch.zeros(IGNORE + 1)
@@ -198,6 +215,25 @@ class Feed:
             total=total,
             rows=tuple(rows.tolist()),
         )
+
+    def whole(self, batch: Batch) -> torch.Tensor:
+        """Targets of a batch in the units of the labels."""
+        assert batch.target is not None
+        shape = (1, -1) + (1,) * (batch.target.ndim - 2)
+        spread, shift = (torch.from_numpy(v).view(shape) for v in (self.spread, self.shift))
+        found = batch.target * spread + shift
+        return found.expm1() if self.log else found
+
+    def _seen_values(
+        self, first: Batch, others: tuple[Batch, ...], side: str, rows: np.ndarray
+    ) -> np.ndarray:
+        """The images themselves (n, K, H, W), NaN where not valid or not on the side."""
+        whole = replace(first, others=others)
+        hold = shown(whole).numpy()
+        may = self.sides.pixels(side, rows)
+        if may is not None:
+            hold &= may[:, None]
+        return np.where(hold, side_by_side(whole).numpy(), np.nan)
 
     def order(self, number: int, seed: int, sampling: str = "shuffle") -> np.ndarray:
         """Training tiles of an epoch: each once, or drawn so that every class is met as often."""

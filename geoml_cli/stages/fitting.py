@@ -9,6 +9,7 @@ from typing import Any
 
 from geoml_cli import registry
 from geoml_cli.core import device as devices
+from geoml_cli.core import network as networks
 from geoml_cli.core.device import Device
 from geoml_cli.core.ranks import Ranks
 from geoml_cli.core.receptive import reach
@@ -25,10 +26,12 @@ from geoml_cli.stages.job import Job
 from geoml_cli.stages.members import fit_one
 from geoml_cli.stages.model_folder import contract, draw_curves, ground_table, item_of_model
 from geoml_cli.stages.order import Fitted, Order, Place
+from geoml_cli.stages.reconstructions import draw_reconstructions
 from geoml_cli.stages.signals import Signals
 
 log = logging.getLogger("geoml")
 SCORES = "scores.json"
+PICTURE = "reconstructions.png"
 
 
 def fit_all(job: Job, order: Order, ranks: Ranks) -> None:
@@ -74,6 +77,9 @@ def fit_all(job: Job, order: Order, ranks: Ranks) -> None:
     item = item_of_model(f"geoml-{job.record['fingerprint'][:12]}", head, table, network)
     (job.part / ITEM).write_text(dumps(item))
     draw_curves(job.part / "curves.png", rows)
+    objective = networks.objective(str(order.parts["objective"]))
+    if order.aim.fills and hasattr(objective, "hide"):
+        draw_reconstructions(job.part / PICTURE, order, fitted[0], objective, device)
     shutil.rmtree(job.part / "checkpoints")
     job.commit(head)
 

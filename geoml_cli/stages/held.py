@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from geoml_cli.core.aim import Aim
+from geoml_cli.core.filling import filled, hidden
 from geoml_cli.core.scoring import Stats, bootstrap, merge
 from geoml_cli.formats.scores import number, scores_of
 from geoml_cli.geo.classes import IGNORE
@@ -18,8 +19,12 @@ DRAWS = 1000  # of the bootstrap
 class Held:
     """What a network says of held tiles, against their labels."""
 
-    def __init__(self, feed: Feed, metric: Any, device: Any, ranks: Any, tta: str) -> None:
+    def __init__(
+        self, feed: Feed, metric: Any, device: Any, ranks: Any, tta: str, hide: Any = None
+    ) -> None:
+        """`hide` is an objective's: what of images is hidden, to be scored."""
         self.feed, self.metric, self.device, self.ranks, self.tta = feed, metric, device, ranks, tta
+        self.hide = hide
 
     def blocks(self, network: Any, side: str, micro: int, of: np.ndarray) -> dict[int, Stats]:
         """Stats of every block; `of` gives the block of each tile of the index."""
@@ -34,12 +39,15 @@ class Held:
         network.eval()
         with torch.no_grad():
             for batch in feed.held_batches(rows, side, micro):
+                if self.hide:
+                    batch = self.hide(network, batch, drawn(batch.rows))
                 moved = batch.to(self.device.torch)
 
                 def spread(one: Any) -> Any:
                     with self.device.autocast():
                         outputs = network(one)
-                    return aim.spread(network.physical(outputs.float()))
+                    said = aim.spread(network.physical(outputs.float()))
+                    return filled(one, said) if aim.fills else said
 
                 said = averaged(spread, moved, self.tta)
                 scored = getattr(self.metric, "SCORES", False)
@@ -48,9 +56,9 @@ class Held:
                 where = of[list(batch.rows)]
                 for block in np.unique(where).tolist():
                     mine = where == block
-                    stats = stats_of(self.metric, aim, truth[mine], guess[mine], seen[mine])
+                    stats = self._stats(truth[mine], guess[mine], seen[mine])
                     found[block] = merge(found[block], stats) if block in found else stats
-        nothing = stats_of(self.metric, aim, *_none(aim))
+        nothing = self._stats(*_none(aim))
         return {
             block: {k: self.ranks.sum(v) for k, v in found.get(block, nothing).items()}
             for block in np.unique(of[every]).tolist()
@@ -61,9 +69,17 @@ class Held:
         target, aim = batch.target.numpy(), self.feed.aim
         if aim.kind == "classes":
             return target, target != IGNORE
-        shape = (1, -1) + (1,) * (target.ndim - 2)
-        whole = target * self.feed.spread.reshape(shape) + self.feed.shift.reshape(shape)
-        return np.expm1(whole) if self.feed.log else whole, np.isfinite(target)
+        whole = self.feed.whole(batch).numpy()
+        seen = np.isfinite(target)
+        return whole, seen & hidden(batch).numpy() if self.hide else seen
+
+    def _stats(self, truth: np.ndarray, guess: np.ndarray, seen: np.ndarray) -> Stats:
+        if self.feed.aim.fills:  # the range of values is taken to be four standard deviations
+            found: Stats = self.metric.stats(
+                truth, guess, seen, truth.shape[1], 4 * self.feed.spread
+            )
+            return found
+        return stats_of(self.metric, self.feed.aim, truth, guess, seen)
 
     def score(
         self, side: str, micro: int, watch: Callable[[Any], float]
@@ -81,9 +97,23 @@ class Held:
         return score
 
 
+def drawn(rows: tuple[int, ...]) -> Callable[[int], Any]:
+    """Noise (B, count) that is each tile's own, whatever it is scored with."""
+    import torch
+
+    def noise(count: int) -> Any:
+        each = [torch.Generator().manual_seed(row) for row in rows]
+        return torch.stack([torch.rand(count, generator=one) for one in each])
+
+    return noise
+
+
 def _none(aim: Aim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """No sample at all, in the shapes that a metric takes."""
     nothing = np.zeros((1, len(aim.names)), np.uint8)
+    if aim.fills:
+        none = np.zeros((0, len(aim.names), 1, 1))
+        return none, none, none.astype(bool)
     if aim.kind == "classes":
         return nothing[:0, 0], nothing[:0, 0], nothing[:0, 0].astype(bool)
     return nothing[:0].astype(float), nothing[:0].astype(float), nothing[:0].astype(bool)

@@ -26,7 +26,7 @@ READERS = 2  # threads that read tiles while an accelerator computes
 def check_part(feed: Feed) -> None:
     """Every member needs labelled ground to train on, of at least two classes."""
     member, names = feed.part.member, feed.aim.names
-    what = f"labelled {feed.aim.per}"
+    what = "valid pixel" if feed.aim.fills else f"labelled {feed.aim.per}"
     if not len(feed.rows):
         raise GeomlError(
             f"member {member}: no {what} is left to train on; a smaller --buffer or fewer folds"
@@ -72,7 +72,8 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
         lambda rows: ", ".join(feed.tiles.index["id"].iloc[list(rows)]),
     )  # fmt: skip
     micro = given["micro_batch"] or given["batch"]
-    held = Held(feed, registry.load("metrics", order.metric), device, ranks, given["tta"])
+    hide = getattr(objective, "hide", None) if order.aim.fills else None
+    held = Held(feed, registry.load("metrics", order.metric), device, ranks, given["tta"], hide)
     score = held.score("val", micro, order.task.watch) if len(feed.held("val")) else None
     bar = _bar(where, f"member {part.member + 1}/{members}", epochs)
 
@@ -136,7 +137,9 @@ def feed_of(order: Order, part: Any) -> Feed:
     if given["share"] < 1 and len(feed.rows):
         feed.rows = share_of(feed, given["share"], given["seed"])
         feed.counts = feed.each[feed.rows].sum(axis=0)
-    if order.aim.kind == "values":
+    if order.aim.fills:
+        feed.as_images()
+    elif order.aim.kind == "values":
         feed.fit_values()
         if registry.parse("heads", str(order.parts["head"]))[1].get("positive"):
             feed.shift[:] = 0  # such a head's outputs begin at 0, as its values do

@@ -86,7 +86,8 @@ def contract(
     recorded = ("task", "encoder", "head", "adapter", "location_encoder")
     return {
         **{key: order.recorded(key) for key in recorded},
-        "aim": {"kind": aim.kind, "per": aim.per, "names": list(aim.names), "binary": aim.binary},
+        "aim": {"kind": aim.kind, "per": aim.per, "names": list(aim.names), "binary": aim.binary}
+        | ({"fills": True} if aim.fills else {}),
         "network": order.spec | {k: order.recorded(k) for k in recorded[1:]},
         "base": base_of(given, out) if any(one.partial for one in fitted) else None,
         "started_from": base_of(given, out) if given["encoder_weights"] else None,
@@ -100,8 +101,8 @@ def contract(
         "codes": list(given["codes"]),
         "classes": classes,
         "values": [
-            {"name": name, "unit": layers[name].get("unit")}
-            for name in (aim.names if aim.kind == "values" else ())
+            {"name": name, "unit": unit}
+            for name, unit in zip(aim.names, _units(aim, sensors, layers), strict=False)
         ],
         "members": len(fitted),
         "normalisation": [
@@ -124,6 +125,15 @@ def contract(
         "best": bests,
         "device": device,
     }
+
+
+def _units(aim: Any, sensors: list[dict[str, Any]], layers: dict[str, Any]) -> list[str | None]:
+    """Unit of each of the values that a model gives; none where it gives classes."""
+    if aim.fills:
+        return [
+            b.get("unit") for one in sensors for _ in range(one["frames"]) for b in one["bands"]
+        ]
+    return [layers[name].get("unit") for name in aim.names] if aim.kind == "values" else []
 
 
 def blend_of(window: int) -> dict[str, Any]:

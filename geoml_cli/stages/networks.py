@@ -41,7 +41,8 @@ def load_networks(model: Model, spec: dict[str, Any]) -> list[Any]:
 def aim_of(model: Model) -> Aim:
     """What the networks say, and how their outputs are read."""
     plain = model.head["aim"]
-    return Aim(plain["kind"], plain["per"], (), tuple(plain["names"]), plain["binary"])
+    names, fills = tuple(plain["names"]), plain.get("fills", False)
+    return Aim(plain["kind"], plain["per"], (), names, plain["binary"], fills)
 
 
 def base_of(model: Model) -> Checkpoint:

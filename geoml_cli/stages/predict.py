@@ -215,13 +215,14 @@ class Run:
 
         self.opened, self.how, self.targets, self.device = opened, how, targets, device
         self.aim = aim_of(opened.model)
-        self.answers = Answers(self.aim, how.probabilities or how.polygons, how.uncertainty)
+        dates = sum(one["frames"] for one in opened.head["sensors"]) if self.aim.fills else 0
+        self.answers = Answers(self.aim, how.probabilities or how.polygons, how.uncertainty, dates)
         self.made: list[Any] = []
 
     @property
     def assets(self) -> list[str]:
         """What the folder is to hold of each map."""
-        kept = [MAP]
+        kept = [MAP, "filled"] if self.aim.fills else [MAP]
         kept += ["probabilities"] if self.how.probabilities else []
         return kept + (["uncertainty"] if self.how.uncertainty else [])
 
@@ -245,7 +246,7 @@ class Run:
         count = names
         if self.aim.kind == "values" and "network" in self.opened.head:
             count = self.opened.head["network"]["outputs"]
-        return count + (names if self.how.uncertainty else 0)
+        return count + (names if self.how.uncertainty else 0) + self.answers.dates
 
     def scratch(self, target: Any) -> int:
         """Bytes of disk that a map takes while it is made, besides the COGs themselves."""

@@ -17,7 +17,6 @@ from geoml_cli.stages.making import MAP, stem
 from geoml_cli.stages.models import Opened
 
 CLASSIFICATION = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
-ROLES = {MAP: ["data"], "probabilities": ["data"], "uncertainty": ["data"]}
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,9 @@ def layouts_of(
         nan = float("nan")
         bands = tuple(Band(name, unit=units.get(name), nodata=nan) for name in aim.names)
         found[MAP] = Layout(grid, bands, "float32", tags=tags)
+    if aim.fills:
+        bands = tuple(Band(name, nodata=IGNORE) for name in dates_of(opened.head["sensors"]))
+        found["filled"] = Layout(grid, bands, "uint8", categorical=True, tags=tags)
     if answers.probabilities:
         found["probabilities"] = _shares(grid, [f"p_{name}" for name in aim.names], tags)
     if answers.uncertainty and aim.kind == "values":
@@ -63,6 +65,16 @@ def layouts_of(
     elif answers.uncertainty:
         found["uncertainty"] = _shares(grid, doubts(aim), tags)
     return found
+
+
+def dates_of(sensors: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the bands that say where a date of a sensor is filled: `filled`, or with sensor and date."""
+    many = sum(one["frames"] for one in sensors) > 1
+    return [
+        f"filled-{one['name']}-{t + 1}" if many else "filled"
+        for one in sensors
+        for t in range(one["frames"])
+    ]
 
 
 def doubts(aim: Aim) -> list[str]:

@@ -114,6 +114,15 @@ class Sides:
         if len(mixed):
             out[mixed] &= self.tiles.take("folds", rows[mixed]) != NONE
 
+    def touched(self, side: str) -> np.ndarray:
+        """Positions of the tiles with a pixel of a side."""
+        state = self.state(side, np.arange(len(self.tiles.index)))
+        has = state != NO
+        for rows in chunks(np.flatnonzero(state == LOOK)):
+            may = self.pixels(side, rows)
+            has[rows] = may is None or may.any(axis=(1, 2))
+        return np.flatnonzero(has)
+
     def labelled(self, side: str, layers: Sequence[dict[str, Any]]) -> np.ndarray:
         """Positions of the tiles with a label of a side in any of some layers; of no layers, tiles of the side."""
         every = np.arange(len(self.tiles.index))

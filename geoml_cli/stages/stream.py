@@ -174,6 +174,8 @@ class GroupReader:
             r, c = laid.place(i)
             cut = laid.rows.taken(r), laid.cols.taken(c)
             seen = pooled(_any(found), laid.step)[cut]
+        if target.fills and any(one.valid.any() for one in found):
+            seen = np.ones_like(seen)
         if wanted is not True:
             seen = seen & wanted
         return (found, seen) if seen.any() else None

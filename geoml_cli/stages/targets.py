@@ -76,6 +76,7 @@ class Target:
     area: shapely.Geometry | None = None
     whole: Window | None = None  # where `keep` is a share of it
     located: bool = False  # whether the network is told the place of every pixel
+    fills: bool = False  # what is not seen is mapped too, where anything near is
 
     @property
     def out(self) -> Grid:
@@ -273,9 +274,11 @@ def _target(
         rim = blend["rim"] if blend else rim
     keep = Window(0, 0, grid.height, grid.width)
     located = bool(head.get("network", {}).get("location_encoder"))
+    fills = head["aim"].get("fills", False)
     return Target(
-        _file_name(name), name, path, times, shown, grid, laid, keep, rim, located=located
-    )
+        _file_name(name), name, path, times, shown, grid, laid, keep, rim,
+        located=located, fills=fills,
+    )  # fmt: skip
 
 
 def _within(target: Target, area: shapely.Geometry | None) -> Target | None:

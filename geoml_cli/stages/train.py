@@ -23,6 +23,7 @@ from geoml_cli.stages.tiles import open_tiles
 
 STEPS = 1000  # of a run whose length is not said
 FEWEST, MOST = 20, 400  # epochs of such a run
+LABELS = ("classes", "present", "values")  # what an objective takes that does not say
 SCORES = 50  # times that it is scored on validation ground, at most
 
 
@@ -92,13 +93,13 @@ def run(
     given |= told_place(usually, location_encoder, location_join, location_dropout)
     kind = registry.make("tasks", task)
     try:
-        aim = aim_of(found, kind, tuple(layer))
+        aim = aim_of(found, kind, tuple(layer), chosen_sensors(found, sensor))
     except GeomlError as error:
         raise type(error)(f"{tiles}: {error}") from None
     usual = kind.defaults(aim)
     parts = {
         "encoder": encoder,
-        "head": head or usual["head"],
+        "head": head or decoder_of(encoder, aim) or usual["head"],
         "objective": objective or usual["objective"],
         "adapter": adapter,
         "location_encoder": given["location_encoder"],
@@ -220,8 +221,11 @@ UNRECORDED = (
 )
 
 
-def aim_of(tiles: Tiles, kind: Any, wanted: tuple[str, ...]) -> Aim:
+def aim_of(tiles: Tiles, kind: Any, wanted: tuple[str, ...], sensors: Sequence[str]) -> Aim:
     """What the task learns from these tiles, or why it cannot."""
+    if kind.learns == "images":
+        found: Aim = kind.aim([s for s in tiles.head["sensors"] if s["name"] in sensors], wanted)
+        return found
     if not tiles.head["layers"]:
         raise GeomlError("no labels; cut it with `geoml tile --labels FILE`")
     aim: Aim = kind.aim(tiles.head["layers"], wanted)
@@ -238,15 +242,21 @@ def check_parts(parts: dict[str, str | None], aim: Aim) -> None:
             if room != "objective":
                 continue
             takes = registry.constant("objectives", one.partition(":")[0], "TARGETS")
-            if takes and aim.kind not in takes:
+            if aim.target not in (takes or LABELS):
                 raise UsageMistake(
-                    f"--objective {one}: is for {' and '.join(takes)}; these labels are {aim.kind}"
+                    f"--objective {one}: is for {' and '.join(takes or LABELS)}; what is learnt here are {aim.target}"
                 )
     widths = {width_of(one) for one in str(parts["objective"]).split("+")}
     if len(widths) > 1:
         raise UsageMistake(
             f"--objective {parts['objective']}: these want different numbers of outputs"
         )
+
+
+def decoder_of(encoder: str, aim: Aim) -> str | None:
+    """The head that makes images of what an encoder says, where it has one of its own and images are learnt."""
+    name = encoder.partition(":")[0]
+    return registry.constant("encoders", name, "DECODER") if aim.fills else None
 
 
 def width_of(objective: str) -> int:

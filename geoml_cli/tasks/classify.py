@@ -14,6 +14,8 @@ from geoml_cli.errors import UsageMistake
 class Classify:
     """What is learnt of which labels, and the defaults."""
 
+    learns = "labels"
+
     def aim(self, layers: list[dict[str, Any]], wanted: tuple[str, ...]) -> Aim:
         """Classes of one layer: which one a tile is of, or which it holds where the layer says that."""
         chosen = layers_for(layers, wanted, "classes", "tile", "classify")

@@ -11,6 +11,8 @@ from geoml_cli.core.aim import Aim, layers_for
 class Regress:
     """What is learnt of which labels, and the defaults."""
 
+    learns = "labels"
+
     def aim(self, layers: list[dict[str, Any]], wanted: tuple[str, ...]) -> Aim:
         """Values of the layers named, or of the first that holds values."""
         chosen = layers_for(layers, wanted, "values", None, "regress")

@@ -15,6 +15,7 @@ class Segment:
     """What is learnt of which labels, and the defaults."""
 
     mode: str
+    learns = "labels"
 
     def aim(self, layers: list[dict[str, Any]], wanted: tuple[str, ...]) -> Aim:
         """Classes of one layer, or, of several layers of two classes each, which of them are present."""

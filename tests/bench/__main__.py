@@ -8,7 +8,18 @@ from pathlib import Path
 NAMES = sorted(
     f.stem
     for f in Path(__file__).parent.glob("[a-z]*.py")
-    if f.stem not in ("made", "pairs", "ranges", "fetch_peers", "sets", "floors", "table", "probes")
+    if f.stem
+    not in (
+        "made",
+        "pairs",
+        "ranges",
+        "fetch_peers",
+        "sets",
+        "floors",
+        "table",
+        "probes",
+        "pretraining",
+    )
 )
 
 if __name__ == "__main__":

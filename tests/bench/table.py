@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.floors import forest
+from bench.pretraining import pretraining
 from bench.sets import DATA, SETS, points, tiles_of
 
 PAGE = Path(__file__).parents[2] / "BENCHMARKS.md"
@@ -156,7 +157,7 @@ def sparse(folder: Path, seeds: int, only: set[str]) -> list[str]:
     return rows
 
 
-TABLES = {"sets": sets, "efficiency": efficiency, "sparse": sparse}
+TABLES = {"sets": sets, "efficiency": efficiency, "sparse": sparse, "pretraining": pretraining}
 
 
 def put(name: str, rows: list[str]) -> None:

@@ -5,13 +5,15 @@ Sources: He et al. 2022 (CVPR, MAE); Jakubik et al. 2023 (arXiv:2310.18660, Prit
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention
+from torch.nn.functional import avg_pool3d, interpolate, scaled_dot_product_attention
 
 Size = tuple[int, int, int]
 WAVE = 10_000.0
+PARTLY = 0.25  # of a patch: it is seen while no more of it is missing
 
 
 def waves(places: torch.Tensor, width: int) -> torch.Tensor:
@@ -50,10 +52,11 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, N, D) -> the same."""
+    def forward(self, x: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N, D) -> the same; nothing looks at tokens that are not `real` (B, N)."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        mask = None if real is None else real[:, None, None]
+        return self.proj(scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -76,9 +79,9 @@ class Block(nn.Module):
         self.norm1, self.attn = nn.LayerNorm(width, eps), Attention(width, heads)
         self.norm2, self.mlp = nn.LayerNorm(width, eps), Mlp(width, int(width * ratio))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, N, D) -> the same."""
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N, D) -> the same; nothing looks at tokens that are not `real` (B, N)."""
+        x = x + self.attn(self.norm1(x), real)
         return x + self.mlp(self.norm2(x))
 
 
@@ -150,6 +153,26 @@ def _added(
 Known = tuple[torch.Tensor | None, torch.Tensor | None]  # dates (B, T, 2), places (B, 2)
 
 
+class Tokens(NamedTuple):
+    """What an encoder says of the patches of images that it was shown.
+
+    latent (B, 1 + K, D): the class token, then K patches, of which only the `real` (B, K) were seen (None:
+    all). restore (B, N): where each of the N patches of `grid` is, among these and then those that were not seen.
+    """
+
+    latent: torch.Tensor
+    grid: Size
+    restore: torch.Tensor
+    real: torch.Tensor | None
+    known: "Known | None"
+
+
+def hidden_patches(missing: torch.Tensor, patch: Size) -> torch.Tensor:
+    """Patches (B, N) of which more than a quarter of the pixels (B, T, H, W) are missing."""
+    share = avg_pool3d(missing[:, None].float(), patch)
+    return share.flatten(1) > PARTLY
+
+
 class Encoder(nn.Module):
     """Tokens of patches through transformer blocks; some of them only, if so asked."""
 
@@ -170,7 +193,7 @@ class Encoder(nn.Module):
     ) -> None:
         """`codes` are of `time` and `location`; `image` is the side that the place codes are laid for."""
         super().__init__()
-        self.patch, self.width, self.frames = patch, width, frames
+        self.patch, self.width, self.frames, self.codes = patch, width, frames, tuple(codes)
         self.grid: Size = (frames // patch[0], image // patch[1], image // patch[2])
         self.patch_embed = PatchEmbed(bands, width, patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -216,13 +239,17 @@ class Encoder(nn.Module):
         place = getattr(self, "location_embed_enc", None)
         return _added(tokens, date, place, known, t), grid
 
-    def through(self, tokens: torch.Tensor, each: bool = False) -> list[torch.Tensor]:
+    def through(
+        self, tokens: torch.Tensor, each: bool = False, real: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """Tokens through all blocks: outputs (B, 1 + N, D) of the last, or of each; the last one normed."""
         cls = self.cls_token + self.pos_embed[:, :1]
         x = torch.cat([cls.expand(len(tokens), -1, -1), tokens], dim=1)
+        if real is not None:
+            real = torch.cat([real.new_ones(len(real), 1), real], dim=1)
         found = []
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            x = block(x, real)
             if each and i + 1 < len(self.blocks):
                 found.append(x)
         return [*found, self.norm(x)]
@@ -235,6 +262,18 @@ class Encoder(nn.Module):
         if keep is not None:
             tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[2]))
         return self.through(tokens)[0], grid
+
+    def seen(self, x: torch.Tensor, known: Known | None, hidden: torch.Tensor) -> Tokens:
+        """What is said of the patches that are not hidden (B, N), of which samples may have unlike many."""
+        tokens, grid = self.embed(x, known)
+        order = hidden.byte().argsort(dim=1, stable=True)  # those that are seen first
+        counts = (~hidden).sum(1)
+        most = int(counts.max())
+        kept = order[:, :most]
+        real = torch.arange(most, device=kept.device) < counts[:, None]
+        tokens = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
+        told = None if bool(real.all()) else real
+        return Tokens(self.through(tokens, real=told)[0], grid, order.argsort(dim=1), told, known)
 
 
 class Decoder(nn.Module):
@@ -286,6 +325,34 @@ class Decoder(nn.Module):
             [codes[:, :1], table.permute(0, 2, 3, 1).reshape(1, -1, self.width)], dim=1
         )
 
+    def enter(
+        self,
+        latent: torch.Tensor,
+        grid: Size,
+        restore: torch.Tensor | None = None,
+        known: Known | None = None,
+        real: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Tokens (B, 1 + N, D) of all patches, a learnt one where one was not seen, with their codes."""
+        x = self.decoder_embed(latent)
+        cls, tokens = x[:, :1], x[:, 1:]
+        if real is not None:
+            tokens = torch.where(real[..., None], tokens, self.mask_token)
+        if restore is not None:
+            missing = restore.shape[1] - tokens.shape[1]
+            tokens = torch.cat([tokens, self.mask_token.expand(len(x), missing, -1)], dim=1)
+            tokens = tokens.gather(1, restore[..., None].expand(-1, -1, tokens.shape[2]))
+        codes = self.codes_for(grid)
+        tokens = tokens + codes[:, 1:]
+        date = getattr(self, "temporal_embed_dec", None)
+        place = getattr(self, "location_embed_dec", None)
+        tokens = _added(tokens, date, place, known, grid[0])
+        return torch.cat([cls + codes[:, :1], tokens], dim=1)
+
+    def leave(self, x: torch.Tensor) -> torch.Tensor:
+        """Patches (B, N, pT pH pW C) of tokens that went through the blocks."""
+        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
+
     def forward(
         self,
         latent: torch.Tensor,
@@ -296,21 +363,10 @@ class Decoder(nn.Module):
         """Patches (B, N, pT pH pW C) of latent (B, 1 + K, D); `restore` (B, N) is where each token is among
         those that were kept, followed by those that are missing.
         """
-        x = self.decoder_embed(latent)
-        cls, tokens = x[:, :1], x[:, 1:]
-        if restore is not None:
-            missing = restore.shape[1] - tokens.shape[1]
-            tokens = torch.cat([tokens, self.mask_token.expand(len(x), missing, -1)], dim=1)
-            tokens = tokens.gather(1, restore[..., None].expand(-1, -1, tokens.shape[2]))
-        codes = self.codes_for(grid)
-        tokens = tokens + codes[:, 1:]
-        date = getattr(self, "temporal_embed_dec", None)
-        place = getattr(self, "location_embed_dec", None)
-        tokens = _added(tokens, date, place, known, grid[0])
-        x = torch.cat([cls + codes[:, :1], tokens], dim=1)
+        x = self.enter(latent, grid, restore, known)
         for block in self.decoder_blocks:
             x = block(x)
-        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
+        return self.leave(x)
 
 
 def patches_of(x: torch.Tensor, patch: Size) -> torch.Tensor:
