@@ -171,9 +171,13 @@ def opened(
         raise UsageMistake(f"--label-column NAME: which column of {path} is learnt")
     wish.kind()
     named = (task or "").partition(":")[0]
-    found = labelled_table(
-        path, column, wish, seed, kind=LEARNT.get(named), bands=features, lonlat=lonlat
-    )
+    try:
+        found = labelled_table(
+            path, column, wish, seed, kind=LEARNT.get(named), bands=features, lonlat=lonlat
+        )
+    except GeomlError as error:
+        told = str(error) if str(error).startswith((path, "--")) else f"{path}: {error}"
+        raise type(error)(told) from None
     values = found.head["layers"][0]["kind"] == "values"
     usual = {"task": "regress" if values else "classify", "encoder": "identity", "batch": 256}
     return found, usual | {"alone": places and not features}

@@ -12,6 +12,8 @@ from geoml_cli.errors import GeomlError
 class Presence:
     """What is learnt of which labels, and the defaults."""
 
+    learns = "labels"
+
     def aim(self, layers: list[dict[str, Any]], wanted: tuple[str, ...]) -> Aim:
         """The things that records of one layer tell."""
         chosen = layers_for(layers, wanted, "classes", "tile", "presence")[0]
