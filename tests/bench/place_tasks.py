@@ -127,7 +127,7 @@ def main(folder: Path, given: Path | None, encoder: str, seeds: int = 3) -> None
             )
 
 
-ENCODER = "spherical-harmonics:degree=10,network=siren,width=64,layers=2"
+ENCODER = "spherical-harmonics:degrees=10,network=siren,hidden=64,layers=2,out=64"
 if __name__ == "__main__":
     words = sys.argv[1:]
     main(
