@@ -66,7 +66,8 @@ def answer_tiles(
             for tiles in opened_sets:
                 words, member = None, None
                 if tables and opened.ground is not None:
-                    words, member = Ground(opened.ground).sides(_points(tiles), how.out_of_fold)
+                    ground = Ground(opened.ground, opened.model.split, int(opened.head["folds"]))
+                    words, member = ground.sides(_points(tiles), how.out_of_fold)
                 size = how.batch or (ROWS if tables else TILES)
                 said = list(
                     _ask(tiles, opened, mapper, size, job, member if how.out_of_fold else None)
