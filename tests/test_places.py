@@ -258,7 +258,7 @@ def test_every_kind_of_table_is_read_alike(here):
 
 
 def test_a_model_of_places_learns_and_answers_as_its_network_does(here):
-    assert train("--epochs", 150, "--lr", "1e-2") == 0
+    assert train("--epochs", 60, "--lr", "3e-2") == 0
     scores = json.loads(Path("model/scores.json").read_text())
     assert scores["metrics"]["r2"]["value"] > 0.8 and scores["scored"]["side"] == "test"
     assert predict("places.csv") == 0
@@ -343,7 +343,7 @@ def test_logarithms_are_learnt_and_values_told(here):
     found = table()
     found["people"] = np.expm1(found["warm"] / 4)
     found.to_csv("places.csv", index=False)
-    more = ["--epochs", "150", "--lr", "1e-2"]
+    more = ["--epochs", "60", "--lr", "3e-2"]
     assert train("--log-target", *more, target="people") == 0
     assert predict("places.csv") == 0
     said = geopandas.read_parquet("said.parquet")["people"]
@@ -517,8 +517,8 @@ def test_species_are_learnt_from_records_and_ranked_on_surveys(here):
     kind = np.repeat(["oak", "gum"], 200)
     seen = pandas.DataFrame({"lon": rng.uniform(-180, 180, 400), "lat": lat, "kind": kind})
     seen.to_csv("places.csv", index=False)
-    more = ["--task", "presence", "--objective", "presence-only:weight=20", "--epochs", "60"]
-    assert train(*more, "--lr", "1e-2", target="kind") == 0
+    more = ["--task", "presence", "--objective", "presence-only:weight=20", "--epochs", "30"]
+    assert train(*more, "--lr", "3e-2", target="kind") == 0
     survey = table(300)[["lon", "lat"]]
     survey["oak"] = (survey["lat"] > 25).astype(int)
     survey["gum"] = (survey["lat"] < -15).astype(int)
