@@ -5,7 +5,9 @@ from pathlib import Path
 
 ROWS = {"blocks of ground": "scores.json", "places at random": "random.json"}
 
-print(f"\n{'held out':20}{'RMSE':>7}  {'95 % interval':14}{'R2':>6}{'residual I':>12}  of 1,325 places")
+print(
+    f"\n{'held out':20}{'RMSE':>7}  {'95 % interval':14}{'R2':>6}{'residual I':>12}  of 1,325 places"
+)
 for name, path in ROWS.items():
     found = json.loads(Path(path).read_text())["metrics"]
     rmse = found["rmse"]

@@ -188,7 +188,9 @@ LEARNT = {
     "classify": "classes",
     "presence": "present",
 }  # by a task, of a table
-PLACE_ENCODER = "spherical-harmonics"  # of a table of places, where none is named
+PLACE_ENCODER = (
+    "spherical-harmonics:degrees=10,network=fcnet"  # of a table of places, where none is named
+)
 DROPOUT = 0.2  # share of the samples whose place is left out, where it is joined to what they show
 
 
