@@ -21,7 +21,7 @@ def stats(
     """
     if np.ndim(truth) != 2 or np.shape(truth)[1] != 2:
         raise GeomlError("metric great-circle: wants places, not classes; give it two tables")
-    seen = np.asarray(valid, bool).reshape(len(truth), -1).all(axis=1)
+    seen = np.asarray(valid, bool)
     km = great_circle_km(np.asarray(truth)[seen], np.asarray(guess)[seen])
     at = np.ceil(np.log2(np.maximum(km, LEAST_KM) / LEAST_KM) * A_DOUBLING).astype(int)
     return {

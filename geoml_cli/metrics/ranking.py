@@ -1,4 +1,4 @@
-"""How well scores rank what is present above what is absent: area under the ROC curve of each class, and its mean."""
+"""How well scores rank what is present above what is absent: area under the ROC curve."""
 
 import numpy as np
 
