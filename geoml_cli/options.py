@@ -50,6 +50,34 @@ LabelColumn = Annotated[
     Optional[str],
     typer.Option(metavar="NAME", help="Column of the vector file that holds the class."),
 ]
+LonLat = Annotated[
+    Optional[str],
+    typer.Option(
+        metavar="X,Y", help="Columns of longitude and latitude, in this order; lon,lat if there."
+    ),
+]
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """Names written with commas between them."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...]:
+    """Numbers written with commas between them."""
+    try:
+        return tuple(float(one) for one in listed(text))
+    except ValueError:
+        raise UsageMistake(f"{option} {text}: numbers with commas between them") from None
+
+
+def pair(lonlat: str | None) -> tuple[str, ...]:
+    """The two names of --lonlat."""
+    names = listed(lonlat)
+    if lonlat is not None and len(names) != 2:
+        raise UsageMistake(f"--lonlat {lonlat}: two columns, longitude first, as in lon,lat")
+    return names
+
 
 SHARED: dict[str, tuple[Any, Any]] = {  # name: (annotation, default)
     "jobs": (

@@ -110,3 +110,30 @@ def test_pretrained_encoders_of_three_papers_are_fine_tuned(tmp_path, name, made
     assert first.returncode == second.returncode == 0, first.stderr
     assert "geoml train" not in second.stdout.split("made by")[0]  # nothing to do
     assert (tmp_path / name / made).stat().st_size > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "metric", "worse"), [("air-temperature", "rmse", max), ("land-ocean", "accuracy", min)]
+)
+def test_maps_of_places_are_scored_on_held_ground_beside_a_random_split(
+    tmp_path, name, metric, worse
+):
+    left = shutil.ignore_patterns(
+        "*.parquet", "*.png", "*.tif", "*.json", "blocks", "cells", "random"
+    )
+    shutil.copytree(ROOT / "examples" / name, tmp_path / name, ignore=left)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    line = ["make", "-C", str(tmp_path / name)]
+    first, second = (
+        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert "geoml train" not in second.stdout  # nothing to do
+    held, drawn = (
+        json.loads((tmp_path / name / file).read_text())["metrics"][metric]["value"]
+        for file in ("scores.json", "random.json")
+    )
+    assert worse(held, drawn) == held  # the random split flatters
+    with rasterio.open(tmp_path / name / "map.tif") as dataset:
+        assert dataset.crs.is_geographic and (dataset.read_masks(1) > 0).all()

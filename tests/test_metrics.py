@@ -17,6 +17,9 @@ from geoml_cli.errors import GeomlError
 
 SEG = registry.load("metrics", "segmentation")
 REG, MULTI = (registry.load("metrics", name) for name in ("regression", "multilabel"))
+FAR, AREA, RANK = (
+    registry.load("metrics", name) for name in ("great-circle", "recall-area", "ranking")
+)
 EVERY = [
     registry.load("metrics", name)
     for name in registry.names("metrics")
@@ -43,6 +46,14 @@ def pairs(draw, part):
     truth, guess, valid, classes = draw(samples())
     rng = np.random.default_rng(draw(st.integers(0, 999)))
     shape = (len(truth), classes)
+    if part is FAR:
+        places = rng.uniform((-180, -90), (180, 90), (2, len(truth), 2))
+        return *places, valid, 5
+    if part is AREA:
+        cells = rng.integers(1, 50, (len(truth), classes, 2)) / 8
+        return truth - rng.integers(0, 2, len(truth)) * 9, cells, np.ones(shape, bool), classes
+    if part is RANK:
+        return rng.integers(0, 2, shape), rng.random(shape), rng.random(shape) > 0.3, classes
     if part is MULTI:
         return *rng.integers(0, 2, (2, *shape)), rng.random(shape) > 0.3, classes
     # eighths: their sums are exact in any order
@@ -80,8 +91,12 @@ def test_stats_add_up_whatever_the_cut_and_order(part, data, cut, seed):
 def test_what_is_not_valid_does_not_matter_and_scores_have_their_shapes(part, data):
     truth, guess, valid, classes = data.draw(pairs(part))
     found = part.stats(truth, guess, valid, classes)
-    junk = 255 if part is not REG else np.nan
-    junk = np.where(valid, truth, junk), np.where(valid, guess, junk)
+    if part is AREA:
+        junk = truth, np.where(valid[..., None], guess, 255)
+    else:
+        seen = valid[:, None] if part is FAR else valid
+        junk = 255 if part in (SEG, MULTI, FAR) else np.nan
+        junk = np.where(seen, truth, junk), np.where(seen, guess, junk)
     if part is SEG:
         junk, valid = [v.reshape(1, -1, 1) for v in junk], valid.reshape(1, -1, 1)
     same(found, part.stats(*junk, valid, classes))
@@ -89,11 +104,11 @@ def test_what_is_not_valid_does_not_matter_and_scores_have_their_shapes(part, da
         warnings.simplefilter("error")  # a ratio of nothing is NaN, quietly
         scores = part.score(found)
     for value in scores.values():
-        assert np.shape(value) in ((), (classes,))
+        assert np.shape(value) in ((), (len(AREA.AREAS_KM2) if part is AREA else classes,))
     assert any(np.ndim(v) == 0 for v in scores.values())
 
 
-@pytest.mark.parametrize("part", [REG, MULTI], ids=by_name)
+@pytest.mark.parametrize("part", [REG, MULTI, FAR, AREA, RANK], ids=by_name)
 def test_class_ids_are_refused_in_words(part):
     ids = np.zeros(9, int)
     with pytest.raises(GeomlError, match="wants"):

@@ -14,7 +14,7 @@ def command(
         list[str],
         typer.Argument(
             metavar="MAPS...",
-            help="Predictions folders, class rasters, items.json, embeddings; - reads stdin.",
+            help="Predictions folders, class rasters, items.json, tables, embeddings; - reads stdin.",
         ),
     ],
     manners: Manners,
@@ -56,6 +56,11 @@ def command(
             help="Of embeddings: knn:k=20, linear, ...; may be repeated. All that fit.",
         ),
     ] = [],  # noqa: B006
+    areas: Annotated[
+        Optional[str],
+        typer.Option(metavar="KM2,...", help="Of recall-area: at which areas, 10,100,1000."),
+    ] = None,
+    lonlat: options.LonLat = None,
     folds: Annotated[
         int,
         typer.Option(
@@ -117,6 +122,10 @@ def command(
     their overlap before and after, how uneven their offsets were, and what a global, an affine and a
     quadratic transform fitted to the truth would have left. Rows are matched by id, or by order.
 
+    Tables of answers are held against a table of truth, row by row of an id: classes, values (with
+    Moran's I of what is left over), or things present against columns of 0 and 1. `great-circle` says
+    how far places are from the true ones; `recall-area` in how many km2 of ranked cells the truth lies.
+
     Classes are matched by name, or by id where the truth has no names of the maps'. Without
     -o the scores go to stdout. Gates are looked at even if the scores are up to date.
 
@@ -125,6 +134,8 @@ def command(
         geoml evaluate e.parquet --label-column class --probe knn -o scores.json
         geoml evaluate filled/ --truth clear.tif --metric reconstruction -o scores.json
         geoml evaluate moved.parquet --truth right.gpkg --task alignment --before drawn.gpkg
+        geoml evaluate answers.parquet --truth stations.csv --label-column temperature
+        geoml evaluate guessed.csv --truth photos.csv --metric great-circle -o scores.json
         geoml evaluate map.tif --truth reference.tif | jq .metrics.miou.value
         geoml evaluate maps/ --truth check.gpkg --label-column class -o scores.json \\
           --fail-if 'miou<0.6' --baseline last.json --max-drop 0.01
@@ -142,6 +153,8 @@ def command(
         before=before,
         metric=metric,
         probe=probe,
+        areas=options.numbers(areas, "--areas"),
+        lonlat=options.pair(lonlat),
         folds=folds,
         blocks=blocks,
         draws=bootstrap,

@@ -10,9 +10,15 @@ from geoml_cli.manners import Manners
 
 @options.with_manners
 def command(
-    inputs: options.Inputs,
     out: options.Out,
     manners: Manners,
+    inputs: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, folders of an earlier stage, tables of places, URLs; - reads stdin.",
+        ),
+    ] = None,
     model: Annotated[
         Optional[str],
         typer.Option(
@@ -36,6 +42,8 @@ def command(
     crs: options.Crs = None,
     resolution: options.Resolution = None,
     like: options.Like = None,
+    bbox: options.Bbox = None,
+    lonlat: options.LonLat = None,
     aoi: Annotated[
         Optional[str],
         typer.Option(metavar="FILE", help="Map only the ground within these polygons."),
@@ -107,13 +115,16 @@ def command(
     model's size on the way in, and back on the way out. Windows overlap by the network's measured
     receptive field, so there are no seams; networks that see their whole window are blended.
     Bands are matched by name; a raster that the model cannot be right about is refused. After a
-    kill the same command goes on. Answers for whole tiles of a tile set are a table.
+    kill the same command goes on. Answers for whole tiles of a tile set are a table; so are those
+    of a model of places for a table of these, and without INPUT it maps a grid.
 
         geoml predict scenes/ --model model/ -o maps/
         geoml predict scene.tif --model model/ -o map.tif
         geoml predict scenes/ --model model/ --out-of-fold -o maps/
         geoml predict scenes/ --model model/ --probabilities \\
           --polygons fields.gpkg --sieve 20 --simplify 1 -o maps/
+        geoml predict cities.csv --model climate/ -o answers.parquet
+        geoml predict --bbox=-25,34,45,72 --resolution 0.25 --model climate/ -o map.tif
         geoml predict s2/ --with s1=s1/ --model model/ -o maps/
         geoml predict scenes/ --model model/ --shard 2/4 -o share-2/
         geoml predict share-*/ --merge -o maps/
@@ -122,7 +133,7 @@ def command(
     from geoml_cli.stages.predict import run
 
     run(
-        inputs,
+        inputs or [],
         out,
         model=model,
         beside=beside or (),
@@ -132,6 +143,8 @@ def command(
         resolution=resolution,
         like=like,
         aoi=aoi,
+        bbox=bbox,
+        lonlat=options.pair(lonlat),
         probabilities=probabilities,
         uncertainty=uncertainty,
         polygons=polygons,

@@ -12,14 +12,18 @@ from geoml_cli.manners import Manners
 def command(
     tiles: Annotated[
         str,
-        typer.Argument(metavar="TILES", help="Folder of `geoml tile`, or file of `geoml embed`."),
+        typer.Argument(
+            metavar="TILES",
+            help="Folder of `geoml tile`, file of `geoml embed`, or table of places.",
+        ),
     ],
     out: options.Out,
     manners: Manners,
     task: Annotated[
         Optional[str],
         typer.Option(
-            metavar="NAME", help="segment, classify, regress; of embeddings what the labels are."
+            metavar="NAME",
+            help="segment, classify, regress, presence; of tables what the labels are.",
         ),
     ] = None,
     layer: Annotated[
@@ -28,17 +32,61 @@ def command(
             metavar="NAME", help="Label layer to learn; may be repeated. The first that fits."
         ),
     ] = [],  # noqa: B006
-    label_column: options.LabelColumn = None,
-    blocks: Annotated[
-        Optional[int],
+    label_column: Annotated[
+        Optional[str],
         typer.Option(
-            min=2, max=255, metavar="N", help="Of embeddings: split N x N blocks of ground; 8."
+            "--label-column", "--target", metavar="NAME", help="Of tables: the column to learn."
+        ),
+    ] = None,
+    split: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="SPLIT",
+            help="Of tables: blocks:8, blocks:500km, cells:10, checkerboard:10 (degrees), random.",
+        ),
+    ] = None,
+    split_by: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="COLUMN",
+            help="Of tables: keep rows of one value on one side; COLUMN=VALUE tests on these.",
         ),
     ] = None,
     folds: Annotated[
         Optional[int],
         typer.Option(
-            min=3, max=31, metavar="N", help="Of embeddings: cross-validate, a network a fold."
+            min=3, max=31, metavar="N", help="Of tables: cross-validate, a network a fold."
+        ),
+    ] = None,
+    buffer: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="LENGTH", help="Of tables: train on nothing this near to held rows: 50km."
+        ),
+    ] = None,
+    lonlat: options.LonLat = None,
+    features: Annotated[
+        Optional[str],
+        typer.Option(metavar="NAME,...", help="Of places: columns of numbers to learn from too."),
+    ] = None,
+    log_target: Annotated[
+        bool, typer.Option("--log-target", help="Learn the logarithm of 1 + value.")
+    ] = False,
+    location_encoder: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Tell the network where it is; of places it is all that it sees.",
+        ),
+    ] = None,
+    location_join: Annotated[
+        Optional[Literal["concat", "film"]],
+        typer.Option(help="Place beside the features (usual), or scaling and shifting them."),
+    ] = None,
+    location_dropout: Annotated[
+        Optional[float],
+        typer.Option(
+            min=0, max=1, help="Share of the samples whose place is left out in training; 0.2."
         ),
     ] = None,
     sensor: Annotated[
@@ -102,7 +150,7 @@ def command(
     ] = None,
     batch: Annotated[
         Optional[int],
-        typer.Option(min=1, metavar="N", help="Tiles a step: 8, or 256 embeddings."),
+        typer.Option(min=1, metavar="N", help="Tiles a step: 8, or 256 rows of a table."),
     ] = None,
     micro_batch: Annotated[
         Optional[int],
@@ -111,7 +159,7 @@ def command(
         ),
     ] = None,
     optimizer: Annotated[
-        Literal["adamw", "sgd"], typer.Option(help="SGD has Nesterov's momentum, 0.9.")
+        Literal["adamw", "adam", "sgd"], typer.Option(help="SGD has Nesterov's momentum, 0.9.")
     ] = "adamw",
     lr: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 2e-3,
     weight_decay: Annotated[
@@ -166,7 +214,8 @@ def command(
         typer.Option(help="Average the answers for turned images; the model keeps to it."),
     ] = "none",
     precision: Annotated[
-        Literal["auto", "32", "bf16"], typer.Option(help="Of forward passes; auto is bf16 on CUDA.")
+        Literal["auto", "32", "bf16", "64"],
+        typer.Option(help="Of forward passes; auto is bf16 on CUDA. 64: of all that is learnt."),
     ] = "auto",
     layout: Annotated[
         Literal["auto", "contiguous", "channels-last"],
@@ -192,16 +241,23 @@ def command(
     validated on the next one. A stopped run goes on from its last checkpoint to the same
     weights. Under torchrun the tiles of a step are shared out over the processes.
 
+    A table of places (GeoParquet, GeoPackage; CSV or Parquet with columns lon and lat) is learnt
+    from by a location encoder; its rows are dealt to blocks of ground, so that what is scored is
+    not beside what was learnt.
+
         geoml train tiles/ -o model/
         geoml train tiles/ --encoder unet:width=48,depth=4 \\
           --objective cross-entropy+dice --epochs 100 -o model/
         geoml train tiles/ --task regress --layer biomass --encoder resnet:depth=18 \\
           --encoder-weights resnet18.pth --tune head --head fcn -o biomass/
+        geoml train stations.csv --target temperature --location-encoder spherical-harmonics \\
+          --folds 5 -o climate/
         torchrun --standalone --nproc-per-node 4 -m geoml_cli train tiles/ -o model/
     """
     given = dict(locals())
     from geoml_cli.stages.train import run
 
     named = given.pop("codes")
+    given |= {"lonlat": options.pair(lonlat), "features": options.listed(features)}
     every = options.length_of_time(given.pop("checkpoint_every"), "--checkpoint-every")
     run(**given, codes=named.split(",") if named else (), checkpoint_every_s=every)

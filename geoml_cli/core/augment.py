@@ -70,6 +70,8 @@ def moved(batch: Batch, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
     new: dict[str, Any] = {"images": move(batch.images), "valid": move(batch.valid)}
     if batch.codes is not None and batch.codes.ndim == 5:
         new["codes"] = move(batch.codes)
+    if batch.lonlat is not None and batch.lonlat.ndim == 4:
+        new["lonlat"] = move(batch.lonlat)
     if batch.hide is not None:
         new["hide"] = move(batch.hide)
     for name in LABELS if a_pixel(batch) else ():

@@ -11,7 +11,7 @@ class Batch:
     """Images with their validity, place and time, and what to learn from them.
 
     images (B, T, C, H, W) float32, physical values; valid (B, T, H, W) bool;
-    lonlat (B, 2) degrees, NaN where unknown; day (B, T) days since 1970-01-01, NaN where unknown;
+    lonlat (B, 2) degrees, or (B, 2, H, W) a pixel, NaN where unknown; day (B, T) days since 1970-01-01, NaN where unknown;
     wavelength_nm (C,) NaN where unknown; gsd_m metres; std (C,) standard deviation of each band
     over the ground that trains; codes (B, T, K), or (B, T, K, H, W) a pixel, numbers that say where and when,
     given to the network as channels; others: the same ground seen by further sensors.

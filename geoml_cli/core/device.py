@@ -19,12 +19,12 @@ class Device:
     """A torch device and how it computes."""
 
     torch: torch.device
-    precision: str  # 32 or bf16
+    precision: str  # 32, bf16 or 64
     layout: str = "auto"  # of images and weights: auto, contiguous or channels-last
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context of forward passes."""
-        if self.precision == "32":
+        if self.precision != "bf16":
             return contextlib.nullcontext()
         return torch.autocast(self.torch.type, torch.bfloat16)
 
@@ -99,6 +99,8 @@ def _keep_memory() -> None:
 
 def place(module: nn.Module, device: Device) -> nn.Module:
     """Move a module to a device, in the layout that is fast there."""
+    if device.precision == "64":
+        module = module.double()
     if not device.channels_last:
         return module.to(device.torch)
     for part in module.modules():

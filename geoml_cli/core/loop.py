@@ -245,10 +245,12 @@ def current_rate(optimizer: torch.optim.Optimizer) -> float:
 
 
 def optimizer_of(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov's momentum 0.9, of groups with their own lr and weight decay."""
+    """AdamW, Adam, or SGD with Nesterov's momentum 0.9, of groups with their own lr and weight decay."""
     groups = [group | {"initial_lr": group["lr"]} for group in groups]
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+    if name == "adam":
+        return torch.optim.Adam(groups)
     return torch.optim.AdamW(groups)
 
 

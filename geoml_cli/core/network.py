@@ -11,6 +11,7 @@ from geoml_cli import registry
 from geoml_cli.core.base import load_base
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.layers.pyramid import Pyramid
+from geoml_cli.core.location import Location
 from geoml_cli.core.sensor import Sensor, presence, resized
 from geoml_cli.errors import UsageMistake
 
@@ -134,9 +135,13 @@ class Network(nn.Module):
         shape = (1, count) + (1,) * (outputs.ndim - 2)
         mean, std = self.value_mean.view(shape), self.value_std.view(shape)
         values = outputs[:, :count] * std + mean
+        rates = torch.ones_like(values)
+        if self.spec.get("log"):
+            rates = values.exp()  # of what a small change becomes
+            values = values.expm1()
         if outputs.shape[1] == count:
             return values
-        return torch.cat([values, outputs[:, count:].exp() * std**2], dim=1)
+        return torch.cat([values, outputs[:, count:].exp() * (std * rates) ** 2], dim=1)
 
 
 def _mean(each: list[torch.Tensor], seen: list[Batch]) -> torch.Tensor:
@@ -179,7 +184,9 @@ def build(spec: Mapping[str, Any], base: Mapping[str, torch.Tensor] | None = Non
 
     encoder, head (names with options), sensors [{bands, frames}], outputs (channels of a head),
     per (pixel | tile), fuse (middle | late), time (stack | mean | attention), codes (count), values
-    (number of values that outputs stand for, 0 for classes), adapter (name with options, or None).
+    (number of values that outputs stand for, 0 for classes), adapter (name with options, or None);
+    where places are told location_encoder (name with options), location_join (alone | concat | film),
+    location_dropout; log (values are learnt as log(1 + value)).
     """
     sensors = [_sensor(spec, one, base) for one in spec["sensors"]]
     late = len(sensors) > 1 and spec.get("fuse") == "late"
@@ -233,7 +240,19 @@ def _sensor(
     if maps_of(spec["head"]) == "pyramid" and len(set(strides)) < len(strides):
         neck = Pyramid(channels, strides)
     how = "native" if native else time if frames > 1 else "stack"
-    return Sensor(encoder, about["bands"], how, neck)
+    last: Any = neck or encoder
+    location = location_of(spec, last.channels, last.strides)
+    return Sensor(encoder, about["bands"], how, neck, location)
+
+
+def location_of(
+    spec: Mapping[str, Any], channels: Sequence[int], strides: Sequence[int]
+) -> Location | None:
+    """What tells a network where it is, if anything does."""
+    if not spec.get("location_encoder"):
+        return None
+    encoder = registry.make("location_encoders", spec["location_encoder"])
+    return Location(encoder, channels, strides, spec["location_join"], spec["location_dropout"])
 
 
 class Sum(nn.Module):

@@ -8,6 +8,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.layers.temporal import Attention
+from geoml_cli.core.location import ALONE, Location
 
 TIMES = ("stack", "mean", "attention")  # native encoders see to the dates themselves
 
@@ -22,7 +23,14 @@ class Sensor(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, encoder: nn.Module, bands: int, time: str, neck: nn.Module | None) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        bands: int,
+        time: str,
+        neck: nn.Module | None,
+        location: Location | None = None,
+    ) -> None:
         super().__init__()
         self.encoder, self.time, self.neck = encoder, time, neck
         last = neck or encoder
@@ -31,10 +39,20 @@ class Sensor(nn.Module):
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("std", torch.ones(bands))
         self.attention = Attention(self.channels) if time == "attention" else None
+        self.location = location
+        if location is not None:
+            self.channels, self.strides = location.channels, location.strides
         self.channels_last = False  # the layout of what the encoder is given
 
     def forward(self, batch: Batch) -> list[torch.Tensor]:
-        """Feature maps; what is not valid enters as the mean."""
+        """Feature maps; what is not valid enters as the mean. Where it lies is joined to them."""
+        if self.location is None:
+            return self._maps(batch)
+        maps = [] if self.location.join == ALONE else self._maps(batch)
+        return self.location(maps, batch)
+
+    def _maps(self, batch: Batch) -> list[torch.Tensor]:
+        """Maps of what is seen."""
         x = self._entered(batch)
         b, t = x.shape[:2]
         if self.time == "native":

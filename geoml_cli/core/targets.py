@@ -25,9 +25,14 @@ def are_classes(batch: Batch) -> bool:
     return not batch.target.is_floating_point()
 
 
+def full(outputs: torch.Tensor) -> torch.Tensor:
+    """Outputs in float32, or in float64 where they are that."""
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
+
+
 def logits_of(outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Logits (B, K, *S) float32; a single one of two classes, z, becomes 0 and z."""
-    logits = outputs.float()
+    """Logits (B, K, *S); a single one of two classes, z, becomes 0 and z."""
+    logits = full(outputs)
     if are_classes(batch) and logits.shape[1] == 1:
         return torch.cat([torch.zeros_like(logits), logits], dim=1)  # softmax(0, z) = sigmoid(z)
     return logits
@@ -50,18 +55,18 @@ def chances(outputs: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Te
     target, weight = known(batch)
     seen = weight > 0
     if not are_classes(batch):
-        return outputs.float().sigmoid() * seen, target * seen
+        return full(outputs).sigmoid() * seen, target * seen
     seen = seen[:, None]
     if outputs.shape[1] == 1:
-        return outputs.float().sigmoid() * seen, target[:, None].float() * seen
+        return full(outputs).sigmoid() * seen, target[:, None].float() * seen
     truth = one_hot(target, outputs.shape[1]).movedim(-1, 1)
-    return outputs.float().softmax(dim=1) * seen, truth.float() * seen
+    return full(outputs).softmax(dim=1) * seen, truth.float() * seen
 
 
 def errors(outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Output less value (B, K, *S); 0 where nothing is to be learnt."""
     target, weight = known(batch)
-    return torch.where(weight > 0, outputs.float() - target, 0.0)
+    return torch.where(weight > 0, full(outputs) - target, 0.0)
 
 
 def mean_of(each: torch.Tensor, batch: Batch) -> torch.Tensor:

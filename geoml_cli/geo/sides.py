@@ -4,6 +4,7 @@ from typing import Any
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.geo.cells import Cells, Scattered
+from geoml_cli.geo.listed import Listed
 from geoml_cli.geo.regions import Regions
 from geoml_cli.geo.splits import Lattice, Split
 
@@ -12,6 +13,7 @@ KINDS: dict[str, Any] = {
     "cells": Cells,
     "regions": Regions,
     "random": Scattered,
+    "listed": Listed,
 }
 
 

@@ -47,8 +47,8 @@ def carry(specs: Sequence[str], folder: Path) -> None:
 def network_spec(model: Model, trust_code: bool) -> dict[str, Any]:
     """What `core.network.build` needs; a part of the model's own is refused unless trusted."""
     spec = dict(model.head["network"])
-    for room in ("encoder", "head", "adapter"):
-        name, colon, options = (spec[room] or "").partition(":")
+    for room in ("encoder", "head", "adapter", "location_encoder"):
+        name, colon, options = (spec.get(room) or "").partition(":")
         if not name.endswith(".py"):
             continue
         path = member_path(model.folder, name)

@@ -17,6 +17,7 @@ from geoml_cli.formats.commit import write_text
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.jsonfile import canonical, dumps
+from geoml_cli.formats.places import is_places
 from geoml_cli.formats.report import MARK, write_report
 from geoml_cli.formats.scores import read_scores, table
 from geoml_cli.formats.stamp import record
@@ -41,6 +42,8 @@ def run(
     before: str | None = None,
     metric: str = "segmentation",
     probe: Sequence[str] = (),
+    areas: Sequence[float] = (),
+    lonlat: Sequence[str] = (),
     folds: int = 5,
     blocks: int = 8,
     draws: int = 1000,
@@ -92,6 +95,30 @@ def run(
             max_drop=max_drop,
             manners=manners,
         )
+    if inputs and truth is not None and all(is_places(one) for one in inputs):
+        from geoml_cli.stages.evaluate_table import evaluate_tables
+
+        return evaluate_tables(
+            inputs,
+            truth,
+            out,
+            column=label_column,
+            metric=metric,
+            areas=areas,
+            lonlat=lonlat,
+            blocks=blocks,
+            draws=draws,
+            seed=seed,
+            strict=strict,
+            include_trained=include_trained,
+            report=report,
+            fail_if=fail_if,
+            baseline=baseline,
+            max_drop=max_drop,
+            manners=manners,
+        )
+    if areas or lonlat:
+        raise UsageMistake("--areas and --lonlat: are of tables of answers, not of maps")
     if probe:
         raise UsageMistake("--probe: is for embeddings, NAME.parquet of `geoml embed`")
     if truth is None:

@@ -10,6 +10,7 @@ from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.filling import shown, side_by_side
 from geoml_cli.core.network import own_scales
+from geoml_cli.errors import GeomlError
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.geo.classes import IGNORE
@@ -35,8 +36,9 @@ class Feed:
         aim: Aim,
         sensors: Sequence[str] = (),
         codes: Sequence[str] = (),
+        log: bool = False,
     ) -> None:
-        self.tiles, self.part, self.aim, self.codes = tiles, part, aim, tuple(codes)
+        self.tiles, self.part, self.aim, self.codes, self.log = tiles, part, aim, tuple(codes), log
         self.sides = Sides(tiles, part)
         names = sensors or [one["name"] for one in tiles.head["sensors"]]
         self.images = [Images(tiles, name) for name in names]
@@ -108,7 +110,8 @@ class Feed:
             if self.aim.per == "tile":
                 return found[0]
             found = [np.where(one == IGNORE, np.nan, one).astype(np.float32) for one in found]
-        return np.stack(found, axis=1)
+        stacked = np.stack(found, axis=1)
+        return logged(stacked) if self.log else stacked
 
     def fit_values(self) -> None:
         """Measure mean and spread of the values that train; targets are then in units of them."""
@@ -226,7 +229,8 @@ class Feed:
         assert batch.target is not None
         shape = (1, -1) + (1,) * (batch.target.ndim - 2)
         spread, shift = (torch.from_numpy(v).view(shape) for v in (self.spread, self.shift))
-        return batch.target * spread + shift
+        found = batch.target * spread + shift
+        return found.expm1() if self.log else found
 
     def _seen_values(
         self, first: Batch, others: tuple[Batch, ...], side: str, rows: np.ndarray
@@ -271,6 +275,13 @@ class Feed:
             return self.batch(rows, side)
 
         return in_order(make, chunks(rows, size), workers, workers + 1)
+
+
+def logged(values: np.ndarray) -> np.ndarray:
+    """log(1 + value) of values, which must be above -1; NaN stays."""
+    if (values <= -1).any():
+        raise GeomlError(f"--log-target: a label is {np.nanmin(values):g}; it must be above -1")
+    return np.log1p(values)
 
 
 def class_weights(counts: np.ndarray, how: str) -> np.ndarray:

@@ -49,7 +49,9 @@ class Held:
                     said = aim.spread(network.physical(outputs.float()))
                     return filled(one, said) if aim.fills else said
 
-                guess = aim.decode(averaged(spread, moved, self.tta)).cpu().numpy()
+                said = averaged(spread, moved, self.tta)
+                scored = getattr(self.metric, "SCORES", False)
+                guess = (said if scored else aim.decode(said)).cpu().numpy()
                 truth, seen = self._truth(batch)
                 where = of[list(batch.rows)]
                 for block in np.unique(where).tolist():
@@ -126,7 +128,8 @@ def stats_of(
     flat = [np.moveaxis(one, 1, -1).reshape(-1, len(aim.names)) for one in (truth, guess, seen)]
     kind = float if aim.kind == "values" else np.uint8
     truth = np.where(flat[2], flat[0], 0).astype(kind)
-    return metric.stats(truth, flat[1].astype(kind), flat[2], len(aim.names))
+    said = float if getattr(metric, "SCORES", False) else kind
+    return metric.stats(truth, flat[1].astype(said), flat[2], len(aim.names))
 
 
 def blocks_of(feed: Feed) -> np.ndarray:

@@ -13,6 +13,7 @@ from geoml_cli.formats import items as stac
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.jsonfile import sha256_of
+from geoml_cli.formats.places import is_places
 from geoml_cli.formats.presets import MaskRule, masks_of, preset_of
 from geoml_cli.formats.raster import Raster, describe, is_remote, opened
 from geoml_cli.formats.remote import version_of
@@ -194,7 +195,7 @@ def scene_inputs(
             out.append(
                 Input("-", role, sha256_of([name.get("properties"), *map(digest_source, files)]))
             )
-        elif is_embeddings(name):
+        elif is_embeddings(name) or is_places(name):
             out.append(Input(name, role, digest_file(Path(name))))
         elif Path(name).is_dir() and not (Path(name) / stac.NAME).is_file():
             rasters = chips(Path(name))

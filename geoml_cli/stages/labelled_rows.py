@@ -35,17 +35,27 @@ class Labels:
         return (self.values[:, None] == np.arange(len(self.names))).astype(float)
 
 
-def read_labels(table: pandas.DataFrame, column: str) -> Labels:
-    """Labels of a column: text and whole numbers are classes, numbers with fractions values."""
+def read_labels(table: pandas.DataFrame, column: str, wanted: str | None = None) -> Labels:
+    """Labels of a column: text and whole numbers are classes, numbers with fractions values.
+
+    `wanted` says which they are to be, classes or values.
+    """
     text = labels_of(table, column)
     kind = table[column].dtype
-    if pandas.api.types.is_numeric_dtype(kind) and not pandas.api.types.is_bool_dtype(kind):
+    numeric = pandas.api.types.is_numeric_dtype(kind)
+    if wanted == "values" and not numeric:
+        raise GeomlError(f"column {column}: holds text, not numbers")
+    if numeric and (wanted == "values" or not pandas.api.types.is_bool_dtype(kind)):
         numbers = pandas.to_numeric(table[column]).to_numpy(float, na_value=np.nan)
         seen = numbers[np.isfinite(numbers)]
         if not len(seen):
             raise GeomlError(f"column {column}: holds no label")
-        if (seen != np.round(seen)).any() or len(np.unique(seen)) > MOST:
+        numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+        fractions = (seen != np.round(seen)).any()
+        if wanted == "values" or (wanted is None and (fractions or len(np.unique(seen)) > MOST)):
             return Labels(column, numbers, ())
+        if fractions:
+            raise GeomlError(f"column {column}: holds fractions, not classes; --task regress")
         text = np.array(["" if np.isnan(v) else str(int(v)) for v in numbers])
     names = sorted(set(text) - {""}, key=lambda s: (not s.lstrip("-").isdigit(), int(s) if s.lstrip("-").isdigit() else 0, s))  # fmt: skip
     if not names:

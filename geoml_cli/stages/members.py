@@ -133,7 +133,7 @@ def _own(order: np.ndarray, batch: int, ranks: Ranks) -> np.ndarray:
 def feed_of(order: Order, part: Any) -> Feed:
     """The tiles of a member, the share that is asked for, and what labels weigh."""
     given = order.given
-    feed = Feed(order.tiles, part, order.aim, order.sensors, given["codes"])
+    feed = Feed(order.tiles, part, order.aim, order.sensors, given["codes"], given["log_target"])
     feed.scale(str(order.parts["encoder"]))
     if given["share"] < 1 and len(feed.rows):
         feed.rows = share_of(feed, given["share"], given["seed"])

@@ -83,7 +83,7 @@ def contract(
     classes = layers[aim.layers[0]]["classes"] if aim.kind == "classes" else []
     if aim.kind == "present":
         classes = [{"id": i, "name": name} for i, name in enumerate(aim.names)]
-    recorded = ("task", "encoder", "head", "adapter")
+    recorded = ("task", "encoder", "head", "adapter", "location_encoder")
     return {
         **{key: order.recorded(key) for key in recorded},
         "aim": {"kind": aim.kind, "per": aim.per, "names": list(aim.names), "binary": aim.binary}

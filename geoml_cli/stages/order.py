@@ -57,6 +57,10 @@ class Order:
             "codes": check_codes(self.given["codes"]),
             "values": values,
             "partial": self.given["partial"],
+            "log": bool(self.given["log_target"]),
+            "location_encoder": self.parts["location_encoder"],
+            "location_join": self.given["location_join"],
+            "location_dropout": self.given["location_dropout"],
         }
 
 

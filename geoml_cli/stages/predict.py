@@ -44,11 +44,12 @@ class How:
     simplify: float = 0.0
     co: tuple[str, ...] = ()
     shard: str | None = None
+    lonlat: tuple[str, ...] = ()
 
     def recorded(self) -> dict[str, Any]:
         """As plain JSON values; a share of a map is of the same map."""
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
-        return {k: v for k, v in plain.items() if k != "shard" or v}
+        return {k: v for k, v in plain.items() if k not in ("shard", "lonlat") or v}
 
 
 def run(
@@ -63,6 +64,8 @@ def run(
     resolution: float | None = None,
     like: str | None = None,
     aoi: str | None = None,
+    bbox: str | None = None,
+    lonlat: Sequence[str] = (),
     out_of_fold: bool = False,
     trust_code: bool = False,
     probabilities: bool = False,
@@ -95,6 +98,7 @@ def run(
         simplify,
         tuple(co),
         shard,
+        tuple(lonlat),
     )
     check_options(co)
     if merge:
@@ -105,20 +109,22 @@ def run(
     if model is None:
         raise UsageMistake("--model: name a model folder, an .onnx file or pkg:PACKAGE/FILE")
     opened = open_model(model, trust_code)
-    _check(how, opened, out, polygons)
+    given = expand(inputs) if inputs else []
     from geoml_cli.stages.targets import Wish, targets_of, tile_sets
 
-    given = expand(inputs)
-    if tile_sets(given) and opened.head["aim"]["per"] == "tile":
+    a_table = bool(tile_sets(given)) and opened.head["aim"]["per"] == "tile"
+    _check(how, opened, out, polygons, a_table)
+    if a_table:
         from geoml_cli.stages.tile_answers import answer_tiles
 
         answer_tiles(tile_sets(given), opened, out, how, device, manners)
         return
     if opened.head["window"] == 1 and opened.head["aim"]["per"] == "tile":
         opened = as_pixels(opened)
-    wish = Wish(given, beside, frames, within, crs, resolution, like, aoi, window)
+    wish = Wish(given, beside, frames, within, crs, resolution, like, aoi, window, bbox)
     targets, sources = targets_of(wish, opened)
     named = {"frames": frames, "within": within, "crs": crs, "resolution": resolution}
+    named |= {"bbox": bbox} if bbox else {}
     arguments = {**named, **how.recorded()}
     sources = [*sources, *opened.inputs]
     single = out.lower().endswith((".tif", ".tiff"))
@@ -154,7 +160,7 @@ def run(
     job.report([*paths, *written], stac.anchor(document["features"], job.named))
 
 
-def _check(how: How, opened: Opened, out: str, polygons: str | None) -> None:
+def _check(how: How, opened: Opened, out: str, polygons: str | None, a_table: bool = False) -> None:
     """Refuse what does not go together, whatever the inputs hold."""
     from geoml_cli.core.tta import KINDS
 
@@ -162,7 +168,8 @@ def _check(how: How, opened: Opened, out: str, polygons: str | None) -> None:
     aim = aim_of(opened.model)
     if how.out_of_fold and not head["folds"]:
         raise GeomlError(f"{name}: trained without --folds; there is no out-of-fold member to ask")
-    if how.out_of_fold and (split := opened.model.split) and split.grids_only:
+    split = opened.model.split
+    if how.out_of_fold and not a_table and split and split.grids_only:
         raise GeomlError(
             f"{name}: its tiles were dealt at random, so no ground belongs to one fold and no map can be"
             " out of fold; cut the tiles with --split blocks:8 --folds 5 instead"

@@ -1,7 +1,6 @@
 """Score embeddings by probes: labels told on other ground, retrieval, spread, place."""
 
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,14 @@ from geoml_cli.core import device as devices
 from geoml_cli.core.probing import Probed, Told
 from geoml_cli.core.scoring import Scores, Stats, Tally, bootstrap
 from geoml_cli.errors import GeomlError, UsageMistake
-from geoml_cli.formats.commit import write_text
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.embeddings import open_embeddings
-from geoml_cli.formats.jsonfile import canonical, dumps
-from geoml_cli.formats.scores import number, read_scores
-from geoml_cli.formats.stamp import Input, record
+from geoml_cli.formats.scores import number
+from geoml_cli.formats.stamp import Input
 from geoml_cli.geo.rows import on_blocks
 from geoml_cli.manners import Manners
-from geoml_cli.stages.gates import drops, failures, judge, parse_gate
-from geoml_cli.stages.job import Job, plan
+from geoml_cli.stages.deliver import check_file, deliver
+from geoml_cli.stages.job import plan
 from geoml_cli.stages.labelled_rows import Labels, lay_rows, read_labels
 from geoml_cli.stages.similar import check_space, joined
 
@@ -55,16 +52,12 @@ def probe_files(
         )
     if report:
         raise UsageMistake("--report: is of maps; the scores of embeddings are the JSON file")
-    if out is not None and not out.endswith(".json"):
-        raise UsageMistake(f"-o {out}: scores are one JSON file; name it scores.json")
-    if max_drop is not None and not baseline:
-        raise UsageMistake("--max-drop needs earlier scores to compare with: --baseline old.json")
+    check_file(out, baseline, max_drop)
     opened = [open_embeddings(path) for path in files]
     check_space(opened)
     table = joined(opened)
     labels = read_labels(table, column) if column else None
     wanted = fitting(probes, labels)
-    old = read_scores(baseline) if baseline else None
     arguments = {
         "label_column": column,
         "probe": list(wanted),
@@ -115,29 +108,10 @@ def probe_files(
         }
         return scores
 
-    if out is None:
-        scores = work(lambda: None)
-        scores["geoml"] = record("evaluate", "scores", arguments, inputs)
-        sys.stdout.write(canonical(scores).decode() + "\n" if manners.ndjson else dumps(scores))
-        sys.stdout.flush()
-    else:
-        with Job("evaluate", out, "scores", None, arguments, inputs, manners) as job:
-            if job.done:
-                scores = read_scores(job.out)
-            else:
-                scores = work(job.check)
-                scores["geoml"] = job.record
-                built = job.part / job.out.name
-                write_text(built, dumps(scores))
-                job.commit_file(built)
-        job.report([out], [{"path": out, **scores}], metrics=scores["metrics"])
-    from geoml_cli.stages.evaluate import show
-
-    show(scores, manners)
-    gates = [parse_gate(text, list(scores["metrics"]), []) for text in fail_if]
-    lines = failures(gates, scores)
-    judge(lines + (drops(old, scores, max_drop or 0.0, str(baseline)) if old else []))
-    return scores
+    return deliver(
+        work, out, arguments, inputs, manners,
+        fail_if=fail_if, baseline=baseline, max_drop=max_drop,
+    )  # fmt: skip
 
 
 def fitting(probes: Sequence[str], labels: Labels | None) -> list[str]:

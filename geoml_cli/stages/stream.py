@@ -21,6 +21,7 @@ from geoml_cli.geo.splits import Split
 from geoml_cli.stages.codes import codes_of, codes_of_pixels
 from geoml_cli.stages.in_order import in_order
 from geoml_cli.stages.making import Making
+from geoml_cli.stages.place_grid import lonlat_of
 from geoml_cli.stages.shown import Looking, Seen, mirrored
 from geoml_cli.stages.strips import Strips
 from geoml_cli.stages.targets import Target
@@ -205,12 +206,16 @@ class GroupReader:
     def _sensor(self, k: int, shown: Sequence[Seen], windows: Sequence[int]) -> Batch:
         about = self.sensors[k]
         days = np.stack([one.days for one in shown])
-        middles = self._middles(windows)
-        codes = None
-        if self.codes and self.target.lattice.per_tile:
+        middles = places = self._middles(windows)
+        codes, each = None, not self.target.lattice.per_tile
+        pixels = []
+        if each and (self.codes or self.target.located):
+            pixels = [self._pixels(i) for i in windows]
+        if each and self.target.located:
+            places = np.stack([np.stack(one) for one in pixels]).astype(np.float32)
+        if self.codes and not each:
             codes = codes_of(self.codes, middles, days)
         elif self.codes:
-            pixels = [self._pixels(i) for i in windows]
             codes = np.stack(
                 [codes_of_pixels(self.codes, p, d) for p, d in zip(pixels, days, strict=True)]
             )
@@ -219,7 +224,7 @@ class GroupReader:
         return Batch(
             images=self._held(np.stack([one.images for one in shown])),
             valid=self._held(np.stack([one.valid for one in shown])),
-            lonlat=torch.from_numpy(middles),
+            lonlat=torch.from_numpy(places),
             day=torch.from_numpy(days.astype(np.float32)),
             wavelength_nm=known,
             gsd_m=about["gsd_m"],
@@ -244,15 +249,7 @@ class GroupReader:
 
     def _pixels(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Longitudes and latitudes (H, W) of a window's pixels; NaN where there is no CRS."""
-        grid, window = self.target.shown.grid, self.target.lattice.window(i)
-        rows, cols = np.mgrid[: window.height, : window.width]
-        if not grid.placed:
-            nowhere = np.full(rows.shape, np.nan)
-            return nowhere, nowhere
-        lon, lat = between(grid.crs, LONLAT).transform(
-            *grid.xy(rows + window.row, cols + window.col)
-        )
-        return lon, lat
+        return lonlat_of(self.target.shown.grid, self.target.lattice.window(i))
 
 
 def pooled(seen: np.ndarray, step: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The maps that a run of `predict` is to make: what is shown, on which grid, in which windows."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from geoml_cli.core import lattice
 from geoml_cli.core.lattice import Lattice
 from geoml_cli.errors import GeomlError, NothingMatched, UsageMistake
 from geoml_cli.formats.embeddings import is_embeddings
+from geoml_cli.formats.places import is_places
 from geoml_cli.formats.stamp import Input, stamp_in
 from geoml_cli.formats.tileset import NAME, Tiles
 from geoml_cli.formats.vectors import digest_vectors
@@ -52,6 +53,7 @@ class Wish:
     like: str | None = None
     aoi: str | None = None
     window: int | None = None
+    bbox: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Target:
     rim: str | None  # how ground is mirrored at its rim; None: not at all
     area: shapely.Geometry | None = None
     whole: Window | None = None  # where `keep` is a share of it
+    located: bool = False  # whether the network is told the place of every pixel
     fills: bool = False  # what is not seen is mapped too, where anything near is
 
     @property
@@ -88,7 +91,12 @@ def targets_of(wish: Wish, opened: Opened) -> tuple[list[Target], list[Input]]:
     area = read_area(None, wish.aoi) if wish.aoi else None
     extra = [Input(wish.aoi, "aoi", digest_vectors(wish.aoi))] if wish.aoi else []
     extra += [Input(wish.like, "like", digest_source(wish.like))] if wish.like else []
-    if sets:
+    sources: list[Input] = []
+    if not named:
+        found = [_of_grid(wish, opened)]
+    elif wish.bbox:
+        raise UsageMistake("--bbox: is for maps of places, without INPUT; give --aoi")
+    elif sets:
         found, sources = _of_tiles(sets, wish, opened)
     else:
         found, sources = _of_scenes(named, wish, opened)
@@ -108,7 +116,25 @@ def tile_sets(named: Sequence[Any]) -> list[str]:
 
 def _is_tiles(name: str) -> bool:
     stamp = stamp_in(name)
-    return is_embeddings(name) if stamp is None else stamp.name == NAME
+    if stamp is None:
+        return is_embeddings(name) or is_places(name)
+    return stamp.name == NAME
+
+
+def _of_grid(wish: Wish, opened: Opened) -> Target:
+    """A map of a model that sees nothing but places."""
+    from geoml_cli.stages.place_grid import ShownGrid, grid_of
+
+    if not sees_places(opened.head):
+        raise NothingMatched("no inputs")
+    grid = grid_of(wish.like, wish.bbox, wish.crs, wish.resolution)
+    shown = ShownGrid(grid)
+    return _target("map", "the grid", _times([], None, True), shown, wish, opened.head)
+
+
+def sees_places(head: Mapping[str, Any]) -> bool:
+    """Whether a model is shown longitude and latitude and nothing else."""
+    return bool(head.get("network", {}).get("location_join") == "alone")
 
 
 def _of_scenes(named: list[Any], wish: Wish, opened: Opened) -> tuple[list[Target], list[Input]]:
@@ -161,7 +187,7 @@ def _of_tiles(sets: list[str], wish: Wish, opened: Opened) -> tuple[list[Target]
         )
     targets: list[Target] = []
     for path in sets:
-        tiles = open_tiles(path)
+        tiles = open_tiles(path, head["sensors"])
         check_tiles(path, tiles, head)
         dates = {s["id"]: s["datetime"] for s in tiles.head["scenes"]}
         for name, shown in show_tiles(tiles, names):
@@ -247,8 +273,12 @@ def _target(
         )
         rim = blend["rim"] if blend else rim
     keep = Window(0, 0, grid.height, grid.width)
+    located = bool(head.get("network", {}).get("location_encoder"))
     fills = head["aim"].get("fills", False)
-    return Target(_file_name(name), name, path, times, shown, grid, laid, keep, rim, fills=fills)
+    return Target(
+        _file_name(name), name, path, times, shown, grid, laid, keep, rim,
+        located=located, fills=fills,
+    )  # fmt: skip
 
 
 def _within(target: Target, area: shapely.Geometry | None) -> Target | None:

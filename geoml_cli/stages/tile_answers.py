@@ -14,10 +14,13 @@ from geoml_cli.core.infer import Answers, Mapper
 from geoml_cli.core.lattice import Lattice
 from geoml_cli.core.lattice import tiles as tiled
 from geoml_cli.errors import UsageMistake
+from geoml_cli.formats.embeddings import is_embeddings
+from geoml_cli.formats.places import is_places
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.formats.vectors import write_vectors
 from geoml_cli.geo.grid import LONLAT
 from geoml_cli.manners import Manners
+from geoml_cli.stages.answered_ground import Ground
 from geoml_cli.stages.gather import centres
 from geoml_cli.stages.in_order import in_order
 from geoml_cli.stages.inputs import scene_inputs
@@ -29,6 +32,7 @@ from geoml_cli.stages.targets import check_tiles
 from geoml_cli.stages.tile_batches import TileBatches
 from geoml_cli.stages.tiles import open_tiles
 
+TILES, ROWS = 32, 4096  # that are asked about at a time, of tiles and of tables
 SUFFIXES = (".parquet", ".geoparquet", ".gpkg")
 
 
@@ -40,10 +44,11 @@ def answer_tiles(
         raise UsageMistake(
             f"-o {out}: answers of tiles are a table; name NAME.parquet or NAME.gpkg"
         )
+    tables = all(is_embeddings(path) or is_places(path) for path in sets)
     for name in ("out_of_fold", "uncertainty", "polygons", "shard"):
-        if getattr(how, name):
+        if getattr(how, name) and not (name == "out_of_fold" and tables):
             raise UsageMistake(f"--{name.replace('_', '-')}: is for maps, not for a table of tiles")
-    opened_sets = [open_tiles(path) for path in sets]
+    opened_sets = [open_tiles(path, opened.head["sensors"], how.lonlat) for path in sets]
     for path, tiles in zip(sets, opened_sets, strict=True):
         check_tiles(path, tiles, opened.head)
     sources = [*scene_inputs(list(sets), [], "tiles"), *opened.inputs]
@@ -57,28 +62,53 @@ def answer_tiles(
             used = devices.pick(device, how.precision)
             tta = how.tta or opened.head["tta"] or "none"
             mapper = Mapper(opened.load(), answers, used, tta)
-            tables = []
+            made = []
             for tiles in opened_sets:
-                said = list(_ask(tiles, opened, mapper, how.batch or 32, job))
-                tables.append(_table(tiles, np.concatenate(said), opened))
-            table = geopandas.GeoDataFrame(pandas.concat(tables, ignore_index=True), crs=LONLAT)
+                words, member = None, None
+                if tables and opened.ground is not None:
+                    ground = Ground(opened.ground, opened.model.split, int(opened.head["folds"]))
+                    words, member = ground.sides(_points(tiles), how.out_of_fold)
+                size = how.batch or (ROWS if tables else TILES)
+                said = list(
+                    _ask(tiles, opened, mapper, size, job, member if how.out_of_fold else None)
+                )
+                one = _table(tiles, np.concatenate(said), opened)
+                if words is not None:
+                    one.insert(one.shape[1] - 1, "ground", words)
+                made.append(one)
+            table = geopandas.GeoDataFrame(pandas.concat(made, ignore_index=True), crs=LONLAT)
             built = job.part / f"table{Path(out).suffix.lower()}"
             write_vectors(built, table, job.record)
             job.commit_file(built)
     job.report([job.named])
 
 
-def _ask(tiles: Tiles, opened: Opened, mapper: Mapper, size: int, job: Job) -> Iterator[np.ndarray]:
-    """Averaged channels (n, K) of tiles, in batches."""
+def _ask(
+    tiles: Tiles, opened: Opened, mapper: Mapper, size: int, job: Job, member: np.ndarray | None
+) -> Iterator[np.ndarray]:
+    """Averaged channels (n, K) of tiles, in batches; `member` (n,) tells the one that answers, 255 all."""
     names = [one["name"] for one in opened.head["sensors"]]
     read = TileBatches(tiles, names, opened.head["codes"]).read
     axis = tiled(tiles.size, tiles.size)
     laid = Lattice(axis, axis, per_tile=True)
-    groups = chunks(np.arange(len(tiles.index)), size)
+    groups, at = chunks(np.arange(len(tiles.index)), size), 0
     for batch in in_order(read, groups, job.manners.jobs, job.manners.jobs + 1):
         job.check()
-        said = mapper.ask(batch, [(0, 0)] * len(batch.images), laid)
+        count = len(batch.images)
+        folds = None
+        if member is not None:
+            folds = [one[None, None] for one in member[at : at + count]]
+        said = mapper.ask(batch, [(0, 0)] * count, laid, folds)
+        at += count
         yield torch.stack(said)[..., 0, 0].cpu().numpy()
+
+
+def _points(tiles: Tiles) -> np.ndarray:
+    """Longitude and latitude (n, 2) of what rows of a table, or tiles, stand for."""
+    if tiles.size == 1 and tiles.index.geometry.notna().all():
+        points = tiles.index.geometry.representative_point()
+        return np.column_stack([points.x, points.y])
+    return centres(tiles).astype(float)
 
 
 def _table(tiles: Tiles, said: np.ndarray, opened: Opened) -> geopandas.GeoDataFrame:
@@ -97,7 +127,7 @@ def _table(tiles: Tiles, said: np.ndarray, opened: Opened) -> geopandas.GeoDataF
         found |= {name: said[:, k] for k, name in enumerate(aim.names)}
     else:
         found |= {f"p_{name}": said[:, k] for k, name in enumerate(aim.names)}
-    lon, lat = centres(tiles).astype(float).T
+    lon, lat = _points(tiles).T
     points = geopandas.GeoSeries(geopandas.points_from_xy(lon, lat), crs=LONLAT)
     points[np.isnan(lon)] = None
     return geopandas.GeoDataFrame(found, geometry=points, crs=LONLAT)

@@ -1,6 +1,6 @@
 """Any tile set, opened: shards, files or windows of the scenes themselves, read in one way."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.embeddings import is_embeddings
+from geoml_cli.formats.places import is_places
 from geoml_cli.formats.tileset import Tiles, TileSet, read_parts
 from geoml_cli.stages.live import Files, Virtual
 
@@ -19,12 +20,19 @@ OPENERS: dict[str, Callable[[Path, dict[str, Any], geopandas.GeoDataFrame], Tile
 }
 
 
-def open_tiles(path: str) -> Tiles:
-    """Open a tile set of any format, or embeddings as one."""
-    if is_embeddings(path):
-        from geoml_cli.stages.embedding_tiles import plain_tiles
+def open_tiles(
+    path: str, sensors: Sequence[Mapping[str, Any]] = (), lonlat: Sequence[str] = ()
+) -> Tiles:
+    """Open a tile set of any format, or a table of embeddings or places as one.
 
-        return plain_tiles(path)
+    Of places, columns that `sensors` name are seen; `lonlat` names those of longitude and latitude.
+    """
+    if is_embeddings(path) or is_places(path):
+        from geoml_cli.stages.table_tiles import LAT, LON, PLACE, plain_table
+
+        named = next((one["bands"] for one in sensors if one["name"] == PLACE), None)
+        bands = [band["name"] for band in named] if named else (LON, LAT)
+        return plain_table(path, bands, lonlat)
     folder, head, index = read_parts(path)
     if head.get("format") not in OPENERS:
         raise GeomlError(

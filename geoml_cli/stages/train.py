@@ -1,6 +1,6 @@
 """Fit a model on tiles: check, fit each member, score it on held ground, write the model folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from geoml_cli import registry
@@ -10,12 +10,14 @@ from geoml_cli.core.ranks import Ranks
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.embeddings import is_embeddings
+from geoml_cli.formats.places import is_places
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.manners import Manners
 from geoml_cli.stages.carried import part_inputs, spelled
 from geoml_cli.stages.codes import check_codes
 from geoml_cli.stages.job import Job, plan
+from geoml_cli.stages.row_splits import RowSplit
 from geoml_cli.stages.sides import parts_of
 from geoml_cli.stages.tiles import open_tiles
 
@@ -32,8 +34,16 @@ def run(
     task: str | None = None,
     layer: Sequence[str] = (),
     label_column: str | None = None,
-    blocks: int | None = None,
+    split: str | None = None,
+    split_by: str | None = None,
     folds: int | None = None,
+    buffer: str | None = None,
+    lonlat: Sequence[str] = (),
+    features: Sequence[str] = (),
+    log_target: bool = False,
+    location_encoder: str | None = None,
+    location_join: str | None = None,
+    location_dropout: float | None = None,
     sensor: Sequence[str] = (),
     encoder: str | None = None,
     head: str | None = None,
@@ -77,9 +87,11 @@ def run(
     given = dict(locals())
     if epochs and steps:
         raise UsageMistake("give --epochs or --steps, not both")
-    found, usually = opened(tiles, label_column, blocks, folds, seed)
+    wish = RowSplit(split, split_by, folds or 0, buffer)
+    found, usually = opened(tiles, label_column, wish, seed, task, features, lonlat)
     task, encoder = task or usually["task"], encoder or usually["encoder"]
     given |= {"task": task, "encoder": encoder, "batch": batch or usually["batch"]}
+    given |= told_place(usually, location_encoder, location_join, location_dropout)
     kind = registry.make("tasks", task)
     try:
         aim = aim_of(found, kind, tuple(layer), chosen_sensors(found, sensor))
@@ -91,8 +103,11 @@ def run(
         "head": head or decoder_of(encoder, aim) or usual["head"],
         "objective": objective or usual["objective"],
         "adapter": adapter,
+        "location_encoder": given["location_encoder"],
     }
     check_parts(parts, aim)
+    if log_target and aim.kind != "values":
+        raise UsageMistake(f"--log-target: is of values; these labels are {aim.kind}")
     augments = [] if augment == "none" else augment.split("+")
     for one in augments:
         registry.parse("augmentations", one)
@@ -105,6 +120,7 @@ def run(
     arguments = {k: v for k, v in given.items() if k not in UNRECORDED}
     arguments |= {k: v and spelled(v) for k, v in parts.items()}
     arguments |= {"layer": list(layer), "sensor": list(sensor), "codes": list(codes)}
+    arguments |= {"lonlat": list(lonlat), "features": list(features)}
     inputs = [
         Input(str(found.stamp), "tiles", digest_file(found.stamp)),
         *part_inputs([one for one in (*parts.values(), *augments) if one]),
@@ -131,22 +147,78 @@ def run(
 
 
 def opened(
-    path: str, column: str | None, blocks: int | None, folds: int | None, seed: int
+    path: str,
+    column: str | None,
+    wish: RowSplit,
+    seed: int,
+    task: str | None = None,
+    features: Sequence[str] = (),
+    lonlat: Sequence[str] = (),
 ) -> tuple[Tiles, dict[str, Any]]:
-    """Tiles, or embeddings as tiles of one pixel; and what is usual for them."""
-    if not is_embeddings(path):
-        if column or blocks or folds is not None:
+    """Tiles, or a table of embeddings or places as tiles of one pixel; and what is usual for them."""
+    places = is_places(path)
+    if not places and not is_embeddings(path):
+        if column or wish != RowSplit():
             raise UsageMistake(
-                "--label-column, --blocks and --folds are for embeddings; of tiles `geoml tile` says them"
+                "--label-column, --split, --split-by, --folds and --buffer are for tables; of tiles `geoml tile`"
+                " says them"
             )
         return open_tiles(path), {"task": "segment", "encoder": "unet", "batch": 8}
-    from geoml_cli.stages.embedding_tiles import labelled_tiles
+    if not places and (features or lonlat):
+        raise UsageMistake("--features and --lonlat: are of a table of places, not of embeddings")
+    from geoml_cli.stages.table_tiles import labelled_table
 
     if column is None:
-        raise UsageMistake("--label-column NAME: which column of the embeddings is learnt")
-    found = labelled_tiles(path, column, blocks or 8, folds or 0, seed)
+        raise UsageMistake(f"--label-column NAME: which column of {path} is learnt")
+    wish.kind()
+    named = (task or "").partition(":")[0]
+    try:
+        found = labelled_table(
+            path, column, wish, seed, kind=LEARNT.get(named), bands=features, lonlat=lonlat
+        )
+    except GeomlError as error:
+        told = str(error) if str(error).startswith((path, "--")) else f"{path}: {error}"
+        raise type(error)(told) from None
     values = found.head["layers"][0]["kind"] == "values"
-    return found, {"task": "regress" if values else "classify", "encoder": "identity", "batch": 256}
+    usual = {"task": "regress" if values else "classify", "encoder": "identity", "batch": 256}
+    return found, usual | {"alone": places and not features}
+
+
+LEARNT = {
+    "regress": "values",
+    "classify": "classes",
+    "presence": "present",
+}  # by a task, of a table
+PLACE_ENCODER = (
+    "spherical-harmonics:degrees=10,network=fcnet"  # of a table of places, where none is named
+)
+DROPOUT = 0.2  # share of the samples whose place is left out, where it is joined to what they show
+
+
+def told_place(
+    usually: Mapping[str, Any], encoder: str | None, join: str | None, dropout: float | None
+) -> dict[str, Any]:
+    """How a network is told where it is: the location encoder, its join and dropout."""
+    if usually.get("alone"):
+        if join or dropout is not None:
+            raise UsageMistake(
+                "--location-join and --location-dropout: there is nothing but the place to join; name --features"
+            )
+        return {
+            "location_encoder": encoder or PLACE_ENCODER,
+            "location_join": "alone",
+            "location_dropout": 0.0,
+        }
+    if encoder is None:
+        if join or dropout is not None:
+            raise UsageMistake("--location-join and --location-dropout: go with --location-encoder")
+        return {"location_encoder": None, "location_join": None, "location_dropout": None}
+    dropout = DROPOUT if dropout is None else dropout
+    return {
+        "location_encoder": encoder,
+        "location_join": join or "concat",
+        "location_dropout": dropout,
+    }
 
 
 # what a run is given that changes no byte of the model, or that is recorded as an input
