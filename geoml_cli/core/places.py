@@ -12,7 +12,10 @@ from torch import nn
 
 from geoml_cli.errors import GeomlError
 
-MEGABYTES = 2  # of a basis, held at a time where no gradient is asked for: it stays in the cache
+MEGABYTES, ROWS = (
+    2,
+    1024,
+)  # of a basis held at a time where nothing is differentiated: it stays in the cache
 
 
 class Basis(Protocol):
@@ -90,7 +93,7 @@ class PlaceEncoder(nn.Module):
 
 def in_parts(work, lonlat: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor:  # type: ignore[no-untyped-def]
     """Rows of `work` put together; a part holds at most `MEGABYTES` of `width` columns."""
-    rows = max(MEGABYTES * 2**20 // (max(width, 1) * dtype.itemsize), 64)
+    rows = max(MEGABYTES * 2**20 // (max(width, 1) * dtype.itemsize), ROWS)
     if lonlat.device.type != "cpu":
         rows *= 64
     if len(lonlat) <= rows:
