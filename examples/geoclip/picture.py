@@ -17,7 +17,7 @@ vectors = np.stack(pyarrow.parquet.read_table(path, columns=["embedding"])["embe
 vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 three = PCA(3, random_state=0).fit_transform(vectors)
 low, high = np.percentile(three, [2, 98], axis=0)
-figure, axes = pyplot.subplots(figsize=(16, 8), layout="constrained")
+figure, axes = pyplot.subplots(figsize=(16, 6.8), layout="constrained")
 axes.scatter(places.x, places.y, s=2, c=np.clip((three - low) / (high - low), 0, 1), linewidths=0)
 axes.set(xlim=(-180, 180), ylim=(-60, 80), aspect="equal", facecolor="black")
 axes.set_title("Cities by GeoCLIP: like colours, like places", loc="left")

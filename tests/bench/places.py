@@ -63,19 +63,17 @@ def _recurrence(lonlat: torch.Tensor) -> None:
 
 
 def _in_turn(works: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median CPU seconds of each, A B C, B C A, ..., after one warm-up.
+    """Median CPU seconds of each, in turn; each runs twice and the second time counts.
 
-    Who comes first varies: pages that the one before gave back cost the next one less.
+    Pages that the run before gave back cost the next one less, so each follows itself.
     """
     times: dict[str, list[float]] = {name: [] for name in works}
-    names = list(works)
-    for k in range(ROUNDS + 1):
-        for name in [*names[k % len(names) :], *names[: k % len(names)]]:
-            work = works[name]
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            work()
             began = time.process_time()
             work()
-            if k:
-                times[name].append(time.process_time() - began)
+            times[name].append(time.process_time() - began)
     return {name: statistics.median(each) for name, each in times.items()}
 
 
