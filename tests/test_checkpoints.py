@@ -233,6 +233,10 @@ def test_published_names_tell_what_a_user_must_know(capfd):
 
     published = registry.weights
     for name, about in published().items():
+        if "location_encoder" in about:
+            part, chosen = registry.parse("location_encoders", about["location_encoder"])
+            assert part == "satclip" and f"L{chosen['degrees']}/" in about["weights"]
+            continue
         part, chosen = registry.parse("encoders", about["encoder"])
         sizes = registry.load("encoders", part).SIZES
         assert part in ("prithvi", "satvision") and chosen["size"] in sizes, name
@@ -255,7 +259,8 @@ def test_published_names_tell_what_a_user_must_know(capfd):
     assert run(["list", "weights"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == len(published()) and all(
-        "Apache-2.0" in line and " MB" in line for line in lines
+        ("Apache-2.0" in line and " MB" in line) or "MIT, --location-encoder" in line
+        for line in lines
     )
     assert run(["list", "weights", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)[0]["bands"][0] == "blue"

@@ -24,6 +24,14 @@ def command(
         Optional[str],
         typer.Option(metavar="PATH", help="Checkpoint of it; random weights if not given."),
     ] = None,
+    location_encoder: Annotated[
+        Optional[str],
+        typer.Option(metavar="NAME", help="Embed places by it: satclip, spherical-harmonics, ..."),
+    ] = None,
+    lonlat: Annotated[
+        Optional[str],
+        typer.Option(metavar="LON,LAT", help="Columns of places in a table without geometry."),
+    ] = None,
     as_: Annotated[
         Optional[str],
         typer.Option("--as", metavar="FILE", help="Embed as this file was: comparable with it."),
@@ -135,6 +143,9 @@ def command(
     alone, whose bands are normalised by what the input shows; band-stats and spectral-indices
     learn nothing and are the baselines to beat.
 
+    A table of places (points, or columns lon and lat) becomes a vector a row by --location-encoder, or
+    by GeoCLIP, whose weights are fetched once from its package; its image side takes CLIP features.
+
     Embeddings (also AlphaEarth and Tessera rasters with --at, and GeoParquet of others) can be
     searched, grouped and thinned out; nearness is the cosine, exact, over all rows.
 
@@ -143,6 +154,8 @@ def command(
         geoml embed scenes/ --model model/ --at fields.gpkg -o fields.parquet
         geoml embed scenes/ --model model/ --reduce pca:16 --dtype int8 -o patches/
         geoml embed scene.tif --as e.parquet --at place.geojson -o query.parquet
+        geoml embed cities.parquet --model pkg:geoclip -o cities-geoclip.parquet
+        geoml embed stations.csv --location-encoder spherical-harmonics:degrees=20 -o s.parquet
         geoml embed e.parquet --search query.parquet --top 20 -o found.parquet
         geoml embed e.parquet --coverage 50 -o label-next.gpkg
     """
@@ -154,6 +167,8 @@ def command(
         model=model,
         encoder=encoder,
         encoder_weights=encoder_weights,
+        location_encoder=location_encoder,
+        lonlat=lonlat,
         like_file=as_,
         at=at,
         pool=pool,

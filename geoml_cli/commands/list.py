@@ -52,9 +52,12 @@ def _weights() -> list[dict[str, Any]]:
 
 
 def _told(about: dict[str, Any]) -> str:
+    size = f"{about['megabytes']} MB, " if "megabytes" in about else ""
+    if "location_encoder" in about:
+        return f"{about['about']}; {size}{about['licence']}, --location-encoder {about['location_encoder']}"
     bands = ",".join(about["bands"])
     return (
-        f"{about['about']}; {about['megabytes']} MB, {about['licence']}, {about['frames']} x {bands},"
+        f"{about['about']}; {size}{about['licence']}, {about['frames']} x {bands},"
         f" {about['gsd_m']} m, --encoder {about['encoder']}"
     )
 

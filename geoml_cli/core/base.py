@@ -29,16 +29,7 @@ def read_state(path: str, data: bytes | None = None) -> State:
             return load_file(path) if data is None else load(data)
         except SafetensorError as error:
             raise GeomlError(f"{path}: no safetensors file ({error})") from None
-    try:
-        with torch.serialization.safe_globals(plain_values()):
-            found: Any = torch.load(
-                BytesIO(data) if data is not None else path, map_location="cpu", weights_only=True
-            )
-    except OSError:
-        raise
-    except Exception as error:  # unpickling says it in many ways
-        said = str(error).splitlines()[0]
-        raise GeomlError(f"{path}: holds more than tensors, or is damaged ({said})") from None
+    found = _unpickled(path, data)
     while isinstance(found, dict) and (inner := next((w for w in WRAPS if w in found), None)):
         found = found[inner]
     if not isinstance(found, dict) or not any(torch.is_tensor(v) for v in found.values()):
@@ -58,15 +49,42 @@ def plain_values() -> list[Any]:
     return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds, codecs.encode, set]
 
 
+def read_tensor(path: str, data: bytes) -> torch.Tensor:
+    """The one tensor that a checkpoint is."""
+    found = _unpickled(path, data)
+    if not torch.is_tensor(found):
+        raise GeomlError(f"{path}: holds no tensor")
+    return found
+
+
+def _unpickled(path: str, data: bytes | None) -> Any:
+    """Tensors and plain values, and nothing that would be run."""
+    try:
+        with torch.serialization.safe_globals(plain_values()):
+            return torch.load(
+                BytesIO(data) if data is not None else path, map_location="cpu", weights_only=True
+            )
+    except OSError:
+        raise
+    except Exception as error:  # unpickling says it in many ways
+        said = str(error).splitlines()[0]
+        raise GeomlError(f"{path}: holds more than tensors, or is damaged ({said})") from None
+
+
 def load_base(
-    encoder: nn.Module, spec: str, state: State, named: str, partial: bool | None = None
+    encoder: nn.Module,
+    spec: str,
+    state: State,
+    named: str,
+    partial: bool | None = None,
+    room: str = "encoders",
 ) -> None:
     """Load a checkpoint into an encoder; its part may know how others call the keys (`rename`), and how
     to fit what is there to the bands, dates and sides of this encoder (`adapt`).
 
     Raises `GeomlError` that lists what is missing, left over or of another shape; `partial` leaves that as it is.
     """
-    part = registry.load("encoders", spec.partition(":")[0])
+    part = registry.load(room, spec.partition(":")[0])
     if encoder.state_dict().keys() != state.keys() and hasattr(part, "rename"):
         state = part.rename(state)
     if hasattr(part, "adapt"):

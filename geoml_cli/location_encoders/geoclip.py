@@ -4,31 +4,28 @@ Source: Vivanco Cepeda, Nayak, Shah 2023 (NeurIPS). The map is Equal Earth (Savr
 at the dateline, and a pole is a line of points. Here as everywhere the order is lon, lat; the authors' is lat, lon.
 """
 
-import math
-
 import torch
 from torch import nn
 
-from geoml_cli.core.places import checked, in_parts, radians
+from geoml_cli.core.places import checked, in_parts
 from geoml_cli.errors import UsageMistake
 
 DATELINE = False  # whether it is continuous there
 POLES = False
 A1, A2, A3, A4 = 1.340264, -0.081106, 0.000893, 0.003796
-SCALE = 66.50336 / 180  # of Equal Earth x and y on a unit sphere
+SCALE, TURN = 66.50336, 180  # x and y of the map on a unit sphere are times SCALE / TURN
 FEATURES, HIDDEN, OUT = 256, 1024, 512
 
 
 def equal_earth(lonlat: torch.Tensor) -> torch.Tensor:
     """Project (N, 2) degrees to Equal Earth x, y (N, 2), in the scale that GeoCLIP was trained in."""
-    lon, lat = radians(lonlat)
-    theta = torch.asin(math.sqrt(3) / 2 * torch.sin(lat))
-    t2 = theta * theta
-    t6 = t2 * t2 * t2
-    bend = 9 * A4 * t6 * t2 + 7 * A3 * t6 + 3 * A2 * t2 + A1
-    x = 2 * math.sqrt(3) / 3 * lon * torch.cos(theta) / bend
-    y = theta * (A4 * t6 * t2 + A3 * t6 + A2 * t2 + A1)
-    return SCALE * torch.stack([x, y], 1)
+    lon, lat = torch.deg2rad(lonlat).unbind(1)
+    root = torch.sqrt(torch.tensor(3.0, dtype=lonlat.dtype, device=lonlat.device))
+    theta = torch.asin(root / 2 * torch.sin(lat))
+    bend = 3 * (9 * A4 * theta**8 + 7 * A3 * theta**6 + 3 * A2 * theta**2 + A1)
+    x = 2 * root * lon * torch.cos(theta) / bend
+    y = A4 * theta**9 + A3 * theta**7 + A2 * theta**3 + A1 * theta
+    return torch.stack([x, y], 1) * SCALE / TURN
 
 
 class Fourier(nn.Module):
@@ -41,9 +38,9 @@ class Fourier(nn.Module):
         self.register_buffer("b", sigma * torch.randn(FEATURES, 2))
 
     def forward(self, point: torch.Tensor) -> torch.Tensor:
-        """(N, 2) -> (N, 2 * 256): cos, then sin, of 2 pi b . point; angles are large, and taken in `point`'s type."""
-        angle = 2 * torch.pi * (point @ self.b.to(point.dtype).T)
-        return torch.cat([angle.cos(), angle.sin()], 1).to(self.b.dtype)
+        """(N, 2) -> (N, 2 * 256): cos, then sin, of 2 pi point . b."""
+        angle = (2 * torch.pi * point) @ self.b.T
+        return torch.cat([angle.cos(), angle.sin()], 1)
 
 
 class Capsule(nn.Module):
@@ -80,7 +77,8 @@ class GeoClip(nn.Module):
         return in_parts(self._vectors, lonlat, HIDDEN, torch.float32)
 
     def _vectors(self, lonlat: torch.Tensor) -> torch.Tensor:
-        point = equal_earth(lonlat)
+        # angles reach 10,000: their rounding in float32 shows (2e-5), so it is done as it was in training
+        point = equal_earth(lonlat.to(next(self.buffers()).dtype))
         return torch.stack([capsule(point) for capsule in self.children()]).sum(0)
 
 

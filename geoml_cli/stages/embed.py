@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from geoml_cli.core.reduction import parse_reduction
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.cog import check_options
 from geoml_cli.formats.embeddings import is_embeddings, open_embeddings
+from geoml_cli.formats.model import NAME
+from geoml_cli.formats.package import PKG
 from geoml_cli.formats.stamp import Input, read_record
 from geoml_cli.formats.vectors import GPKG, PARQUET, digest_vectors
 from geoml_cli.manners import Manners
@@ -17,6 +20,7 @@ from geoml_cli.stages.spelled import place_of
 
 log = logging.getLogger("geoml")
 TABLES = (*PARQUET, GPKG)
+RELEASE = "config.json"  # of a published model of places
 DTYPES = ("float32", "float16", "int8")
 
 
@@ -27,6 +31,8 @@ def run(
     model: str | None = None,
     encoder: str | None = None,
     encoder_weights: str | None = None,
+    location_encoder: str | None = None,
+    lonlat: str | None = None,
     like_file: str | None = None,
     at: str | None = None,
     pool: str | None = None,
@@ -76,8 +82,21 @@ def run(
         raise UsageMistake("--balance says how --coverage chooses; give both")
     check_options(co)
     given = expand(inputs)
-    check_local(given)
+    check_local([one for one in given if not str(one).startswith(PKG)])
     files = [one for one in given if isinstance(one, str) and is_embeddings(one)]
+    stored = (dtype, reduce, shard, batch, device, seed)
+    if not asked and (location_encoder or _of_places(model, like_file)):
+        if encoder or at or pool or level or member or window:
+            raise UsageMistake(
+                "places are embedded by --location-encoder or --model alone; leave --encoder, --at, --pool ... out"
+            )
+        from geoml_cli.stages.embed_places import run_places
+
+        which = (model, location_encoder, encoder_weights, like_file)
+        run_places(given, out, files, which, stored, lonlat, manners)
+        return
+    if lonlat:
+        raise UsageMistake("--lonlat: names columns of a table of places; give --location-encoder")
     if files and len(files) < len(given):
         raise UsageMistake(
             f"{files[0]}: embeddings and imagery in one run; embed the imagery first"
@@ -127,7 +146,9 @@ def run(
         way, extra = _as(like_file, window)
     else:
         if (model is None) == (encoder is None):
-            raise UsageMistake("name --model MODEL, --encoder NAME or --as FILE, one of them")
+            raise UsageMistake(
+                "name --model MODEL, --encoder NAME or --as FILE, one of them; for places --location-encoder NAME"
+            )
         if encoder_weights and not encoder:
             raise UsageMistake("--encoder-weights: are of --encoder NAME")
         way = Way(model, encoder, encoder_weights, seed, pool, level, member, window)
@@ -159,6 +180,19 @@ def run(
     work.make(out, manners)
 
 
+def _of_places(model: str | None, like_file: str | None) -> bool:
+    """Whether what is named makes vectors of places rather than of imagery; torch is not loaded for it."""
+    if like_file:
+        return is_embeddings(like_file) and bool(
+            open_embeddings(like_file).about.get("location_encoder")
+        )
+    if model is None:
+        return False
+    if model.startswith(PKG):
+        return "/" not in model.removeprefix(PKG) or model.lower().endswith(".whl")
+    return (Path(model) / RELEASE).is_file() and not (Path(model) / NAME).is_file()
+
+
 def _as(path: str, window: int | None) -> tuple[Any, list[Input]]:
     """The way that a file of ours was embedded in, and the file as an input."""
     from geoml_cli.formats.digest import digest_file
@@ -170,8 +204,6 @@ def _as(path: str, window: int | None) -> tuple[Any, list[Input]]:
     about = open_embeddings(path).about if is_embeddings(path) else about_of(path)
     if record is None or not about.get("space"):
         raise GeomlError(f"{path}: not made by `geoml embed`; --as takes what that wrote")
-    from pathlib import Path
-
     roles = {one["role"]: place_of(one["path"], Path(path)) for one in record["inputs"]}
     named = {k: roles.get(k) for k in ("model", "encoder_weights")}
     if about["model"] and not named["model"]:

@@ -13,7 +13,13 @@ from geoml_cli import __version__
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.stamp import read_record, stamp_in
 
-NAMED = ("scene", "tiles", "map")  # roles that a command line names without an option
+NAMED = (
+    "scene",
+    "tiles",
+    "map",
+    "places",
+    "features",
+)  # roles that a command line names without an option
 IMPLIED = ("catalog", "items", "part", "ground")  # named in another way, or not at all
 SAID = {"area": "intersects"}  # roles that an option of another name gives
 FLAGS = {"collections": "collection", "label_layer": "layer"}  # arguments, likewise

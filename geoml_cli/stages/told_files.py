@@ -122,7 +122,8 @@ def _vectors(about: Mapping[str, Any]) -> str:
     """Embeddings in one line."""
     parts = [f"{about['dimensions']} dimensions"]
     if about["encoder"]:
-        parts.append(f"encoder {about['encoder']}, pool {about['pool']}")
+        pool = f", pool {about['pool']}" if about["pool"] else ""
+        parts.append(f"encoder {about['encoder']}{pool}")
     if about.get("reduction"):
         one = about["reduction"]
         kept = f" ({one['explained']:.1%} of the variance)" if one["explained"] else ""

@@ -1,0 +1,159 @@
+"""What makes vectors of places: a location encoder, with a checkpoint or without, or a published GeoCLIP."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from geoml_cli import registry
+from geoml_cli.core.base import State, load_base, read_state, read_tensor
+from geoml_cli.errors import GeomlError
+from geoml_cli.formats.digest import digest_file
+from geoml_cli.formats.jsonfile import read_json, sha256_of
+from geoml_cli.formats.package import PKG, read_packed
+from geoml_cli.formats.stamp import Input
+from geoml_cli.stages.base import checkpoint_of
+from geoml_cli.stages.carried import part_inputs, spelled
+
+ROOM = "location_encoders"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+KINDS = ("geoclip-location-encoder", "geoclip-geolocation")
+PACKAGE, SIGMA = "geoclip", "1-16-256"
+IMAGE = "image_encoder.mlp."
+FILES = {  # of the package: the prefix its tensors have in a release
+    "location_encoder_weights.pth": "location_encoder.",
+    "image_encoder_mlp_weights.pth": IMAGE,
+    "logit_scale_weights.pth": "logit_scale",
+}
+
+
+@dataclass
+class PlaceModel:
+    """A location encoder to be; `image` builds what brings image features into its space, if that is known.
+
+    `weights` is the digest of its checkpoint, `logit_scale` what cosines are multiplied by.
+    """
+
+    name: str
+    spec: str
+    build: Callable[[], nn.Module]
+    weights: str | None = None
+    inputs: list[Input] = field(default_factory=list)
+    image: Callable[[], nn.Module] | None = None
+    logit_scale: float | None = None
+    seed: int = 0
+
+    def about(self) -> dict[str, Any]:
+        """What is said of the vectors in their file, but for what is measured."""
+        return {
+            "encoder": spelled(self.spec),
+            "location_encoder": spelled(self.spec),
+            "weights": self.weights,
+            "seed": None if self.weights else self.seed,
+            "logit_scale": self.logit_scale,
+            **dict.fromkeys(("pool", "level", "model")),
+            "member": 0,
+            "sensors": [],
+        }
+
+
+def encoder_model(spec: str, weights: str | None, seed: int) -> PlaceModel:
+    """A location encoder by name; what its options leave open a checkpoint tells."""
+    part_name, given = registry.parse(ROOM, spec)
+    inputs = part_inputs([spec])
+    if weights is None:
+
+        def fresh() -> nn.Module:
+            torch.manual_seed(seed)
+            return registry.make(ROOM, spec).eval()
+
+        return PlaceModel(spec, spec, fresh, None, inputs, seed=seed)
+    base = checkpoint_of(weights)
+    part = registry.load(ROOM, part_name)
+    state = base.state()
+    if hasattr(part, "rename"):
+        state = part.rename(state)
+    told = part.told(state) if hasattr(part, "told") else {}
+    spec = _spelled(part_name, told | given)
+
+    def loaded() -> nn.Module:
+        module = registry.make(ROOM, spec)
+        load_base(module, spec, state, weights, room=ROOM)
+        return module.eval()
+
+    return PlaceModel(weights, spec, loaded, digest_tensors(state), [*inputs, base.input])
+
+
+def _spelled(name: str, options: dict[str, Any]) -> str:
+    words = ",".join(
+        f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in options.items()
+    )
+    return f"{name}:{words}" if words else name
+
+
+def published_model(name: str) -> PlaceModel:
+    """GeoCLIP, of its package or of a release: `pkg:geoclip`, `pkg:PATH.whl`, or a folder."""
+    sigma, state, inputs = _of_package(name) if name.startswith(PKG) else _of_folder(Path(name))
+    places = registry.load(ROOM, PACKAGE).rename(state)
+    images = {k.removeprefix(IMAGE): v for k, v in state.items() if k.startswith(IMAGE)}
+    spec = PACKAGE if sigma == SIGMA else f"{PACKAGE}:sigma={sigma}"
+
+    def build() -> nn.Module:
+        module = registry.make(ROOM, spec)
+        load_base(module, spec, places, name, room=ROOM)
+        return module.eval()
+
+    def image() -> nn.Module:
+        widths = images["0.weight"].shape[1], *images["2.weight"].shape[::-1]
+        layers = nn.Linear(*widths[:2]), nn.ReLU(), nn.Linear(*widths[1:])
+        module = nn.Sequential(*layers)
+        module.load_state_dict(images)
+        return module.eval()
+
+    found = PlaceModel(name, spec, build, digest_tensors(places), inputs)
+    if {"0.weight", "2.weight"} <= images.keys():
+        found.image = image
+    if "logit_scale" in state:
+        found.logit_scale = float(state["logit_scale"].double().exp())
+    return found
+
+
+def _of_package(name: str) -> tuple[str, State, list[Input]]:
+    """Tensors of the published wheel, under the names of a release."""
+    state: State = {}
+    digests = []
+    for file, prefix in FILES.items():
+        data = read_packed(f"{name}/{file}", (".pth",)).data
+        digests.append(hashlib.sha256(data).hexdigest())
+        if prefix == "logit_scale":
+            state[prefix] = read_tensor(f"{name}/{file}", data)
+        else:
+            state |= {prefix + k: v for k, v in read_state(f"{name}/{file}", data).items()}
+    return SIGMA, state, [Input(name, "model", sha256_of(digests))]
+
+
+def _of_folder(folder: Path) -> tuple[str, State, list[Input]]:
+    """Tensors of a release: config.json and model.safetensors."""
+    config = read_json(folder / CONFIG)
+    if not isinstance(config, dict) or config.get("model_type") not in KINDS:
+        raise GeomlError(f"{folder / CONFIG}: of none of the kinds {', '.join(KINDS)}")
+    if config.get("format_version") != 1:
+        raise GeomlError(f"{folder / CONFIG}: format {config.get('format_version')}; 1 is read")
+    sigma = "-".join(f"{one:g}" for one in config.get("sigma") or (1, 16, 256))
+    files = [folder / CONFIG, folder / WEIGHTS]
+    state = read_state(str(files[1]))
+    digests = [digest_file(path) for path in files]
+    return sigma, state, [Input(str(files[1]), "model", sha256_of(digests))]
+
+
+def digest_tensors(state: State) -> str:
+    """sha256 of tensors by name, whatever file they lie in."""
+    found = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        found.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(value.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()
