@@ -296,7 +296,7 @@ complete -c geoml -n '__fish_geoml_using align' -l geotransform-only -d 'Move th
 complete -c geoml -n '__fish_geoml_using align' -l like -r -F -d 'Put pixels on the grid of this raster.'
 complete -c geoml -n '__fish_geoml_using align' -l adjustments -r -F -d 'Of vectors: arrows drawn by people, to be used.'
 complete -c geoml -n '__fish_geoml_using align' -l reach -x -d 'Of vectors: how far off; 2.5 times their size if not given.'
-complete -c geoml -n '__fish_geoml_using align' -l road-width -x -d 'Of lines: how wide the roads are; 8 m.'
+complete -c geoml -n '__fish_geoml_using align' -l road-width -x -d 'Of lines: look for the rims of roads so wide.'
 complete -c geoml -n '__fish_geoml_using align' -l layer -x -d 'Layer of the vector file.'
 complete -c geoml -n '__fish_geoml_using align' -l device -x -a 'auto cpu cuda mps' -d 'auto, cpu, cuda, cuda:N or mps.'
 complete -c geoml -n '__fish_geoml_using align' -l co -x -d 'Option of GDAL\'s COG driver; repeatable.'

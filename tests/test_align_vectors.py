@@ -193,6 +193,22 @@ def test_adjustments_are_read_kept_and_told_to_neighbours(town, tmp_path):
     np.testing.assert_allclose([found.dx_px[5], found.dy_px[5]], [-20, 30], atol=1e-6)
 
 
+def test_roads_follow_the_nearest_arrow_of_each_vertex(town, tmp_path):
+    line = shapely.LineString([(100, 100), (500, 100), (900, 100)])
+    drawn = affinity.affine_transform(line, GRID.transform.to_shapely())
+    geopandas.GeoDataFrame(geometry=[drawn], crs=GRID.crs).to_file(tmp_path / "r.gpkg")
+    crasar.write_arrows(
+        tmp_path / "a.json", np.array([[[90, 90], [95, 90]], [[880, 100], [880, 108]]])
+    )
+    command = ["align", str(tmp_path / "r.gpkg"), "--to", str(town / "ortho.tif")]
+    assert run([*command, "-o", str(tmp_path / "o.gpkg")]) == 2  # neither arrows nor a width
+    told = ["--adjustments", str(tmp_path / "a.json"), "-o", str(tmp_path / "o.gpkg")]
+    assert run([*command, *told]) == 0
+    found = geopandas.read_file(tmp_path / "o.gpkg").geometry[0]
+    back = affinity.affine_transform(found, (~GRID.transform).to_shapely())
+    np.testing.assert_allclose(back.coords, [(105, 100), (500, 108), (900, 108)], atol=1e-5)
+
+
 def test_votes_are_most_where_the_square_is():
     image = np.zeros((1, 120, 120), np.float32)
     image[0, 40:80, 50:90] = 1

@@ -66,7 +66,7 @@ def command(
     ] = None,
     road_width: Annotated[
         Optional[float],
-        typer.Option(min=0.1, metavar="M", help="Of lines: how wide the roads are; 8 m."),
+        typer.Option(min=0.1, metavar="M", help="Of lines: look for the rims of roads so wide."),
     ] = None,
     layer: Annotated[
         Optional[str], typer.Option(metavar="NAME", help="Layer of the vector file.")

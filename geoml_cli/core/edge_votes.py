@@ -44,7 +44,9 @@ def edge_maps(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     known = valid
     if not valid.all():  # no edges where data end
         known = ndimage.binary_erosion(valid, iterations=int(3 * SIGMA_PX), border_value=1)
-    near = _near(np.where(known, xx + yy, 0)) / np.maximum(_near(known.astype(np.float32)), 1e-3)
+    near = _near(np.where(known, xx + yy, 0))
+    if not known.all():
+        near /= np.maximum(_near(known.astype(np.float32)), 1e-3)
     size = np.sqrt(xx + yy)
     scale = np.where(known, 1 / (size + np.sqrt(np.maximum(near, 0)) + 1e-6), 0).astype(np.float32)
     maps = np.empty((BINS, *valid.shape), np.float32)

@@ -14,10 +14,11 @@ from geoml_cli.formats.crasar import is_crasar
 from geoml_cli.formats.raster import Raster, describe, opened
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.vectors import digest_vectors
+from geoml_cli.geo.displacements import Scales
 from geoml_cli.geo.grid import Grid
 from geoml_cli.geo.metric import pixel_m
 from geoml_cli.manners import Manners
-from geoml_cli.stages.align_levels import STAYED, Found, find
+from geoml_cli.stages.align_levels import GIVEN, GIVEN_PX, NEIGHBOURS, STAYED, Found, find
 from geoml_cli.stages.align_shapes import (
     Source,
     check_out,
@@ -31,7 +32,7 @@ from geoml_cli.stages.inputs import digest_source
 from geoml_cli.stages.job import Job, plan
 
 CUSTOM = "custom"
-ROAD_M = 8.0  # width of a road, where none is given
+ROAD_M = 8.0  # width of roads whose rims are not looked for
 log = logging.getLogger("geoml")
 
 
@@ -71,6 +72,10 @@ def run(
         arrows = read_adjustments(adjustments, None, ortho.grid)
         inputs.append(Input(adjustments, "adjustments", digest_vectors(adjustments)))
     check_place(source, ortho.grid, reference)
+    if source.roads and road_width is None and not len(arrows):
+        raise UsageMistake(
+            f"{path}: roads are moved by --adjustments FILE; or give --road-width M to look for their rims"
+        )
     if manners.dry_run:
         plan(manners, say_plan(source, ortho, len(arrows), out))
         return
@@ -136,11 +141,14 @@ def move(
         return out, told, {"moved": 0, "shapes": len(out), CUSTOM: len(out)}
     things = things_of(source, free, ortho.grid, road_width)
     given = assign(things, arrows)
-    with opened(ortho.path) as dataset:
-        found = find(
-            things, dataset, ortho, reach_px=reach, confidence=confidence,
-            given=given, folder=folder, check=check,
-        )  # fmt: skip
+    if source.roads and road_width is None:
+        found = by_arrows(things, arrows, given)
+    else:
+        with opened(ortho.path) as dataset:
+            found = find(
+                things, dataset, ortho, reach_px=reach, confidence=confidence,
+                given=given, folder=folder, check=check,
+            )  # fmt: skip
     weight = 1 / found.sd**2
     shift = things.settle(found.shift, weight)
     out[free] = things.moved(shift, weight)
@@ -171,6 +179,16 @@ def assign(things: Things, arrows: np.ndarray) -> dict[int, np.ndarray]:
         int(one): (arrows[mine == one, 1] - arrows[mine == one, 0]).mean(0)
         for one in np.unique(mine)
     }
+
+
+def by_arrows(things: Things, arrows: np.ndarray, given: dict[int, np.ndarray]) -> Found:
+    """Vertices of roads by the nearest arrow of each, as CRASAR moves them; how sure that is, none measured."""
+    who = cKDTree(arrows[:, 0]).query(things.xy)[1]
+    shift = (arrows[:, 1] - arrows[:, 0])[who]
+    status = np.full(things.count, NEIGHBOURS, object)
+    sure = np.zeros(things.count)
+    status[list(given)], sure[list(given)] = GIVEN, 1.0
+    return Found(shift, np.full(things.count, GIVEN_PX), sure, status, Scales(0, 0, 0), [])
 
 
 def describe_each(
