@@ -1,4 +1,4 @@
-"""Mixtures of frequencies beside frozen transformer blocks: small networks on patches, their low and their high waves.
+"""Mixtures of frequencies beside frozen transformer blocks: patches, their low and high waves.
 
 Source: Hu et al. 2025 (Earth-Adapter, arXiv:2504.06220), written from its equations. After a block, patches x become
 x + s M(x); in the layers named, x + s sum_i w_i M_i(x_i) of x, its low and its high frequencies, with w the softmax of

@@ -89,8 +89,10 @@ def command(
         geoml align moving.tif --to reference.tif -o aligned/
         geoml align scenes/ --to reference.tif --transform affine -o aligned/
         geoml align scenes/ --to joint --geotransform-only -o aligned/
-        geoml align radar.tif --to optical.tif --aligner phase:of=gradient --band red,VV -o aligned/
-        geoml align ortho.tif --to reference.tif --transform field --like reference.tif -o ortho-2.tif
+        geoml align radar.tif --to optical.tif --aligner phase:of=gradient \\
+          --band red,VV -o aligned/
+        geoml align ortho.tif --to reference.tif --transform field \\
+          --like reference.tif -o ortho-2.tif
         geoml align buildings.gpkg --to ortho.tif -o aligned.parquet
     """
     from geoml_cli.stages.align import run

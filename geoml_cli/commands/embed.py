@@ -155,7 +155,7 @@ def command(
         geoml embed scenes/ --model model/ --reduce pca:16 --dtype int8 -o patches/
         geoml embed scene.tif --as e.parquet --at place.geojson -o query.parquet
         geoml embed cities.parquet --model pkg:geoclip -o cities-geoclip.parquet
-        geoml embed stations.csv --location-encoder spherical-harmonics:degrees=20 -o s.parquet
+        geoml embed stations.csv --location-encoder spherical-harmonics -o s.parquet
         geoml embed e.parquet --search query.parquet --top 20 -o found.parquet
         geoml embed e.parquet --coverage 50 -o label-next.gpkg
     """

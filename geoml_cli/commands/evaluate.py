@@ -133,7 +133,7 @@ def command(
           -o scores.json --report report.html
         geoml evaluate e.parquet --label-column class --probe knn -o scores.json
         geoml evaluate filled/ --truth clear.tif --metric reconstruction -o scores.json
-        geoml evaluate moved.parquet --truth right.gpkg --task alignment --before drawn.gpkg
+        geoml evaluate moved.parquet --truth right.gpkg --task alignment
         geoml evaluate answers.parquet --truth stations.csv --label-column temperature
         geoml evaluate guessed.csv --truth photos.csv --metric great-circle -o scores.json
         geoml evaluate map.tif --truth reference.tif | jq .metrics.miou.value

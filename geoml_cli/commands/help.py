@@ -42,10 +42,10 @@ A card says what goes in and what comes out. Only bands and classes (or values) 
  "window": 256, "overlap": 52,                   else windows of this size are blended
  "rim": "reflect"}                               or symmetric: what lies beyond the raster
 
-The card of a checkpoint names the network too: "encoder": "prithvi:size=100", "head": "fcn:skips=0", and
-"frames": 3 where it sees that many dates; "fills": true in place of classes where it gives the images themselves.
+Bands are found by name (`geoml info` of a raster tells them), whatever their order.
 
-Bands are found by name (`geoml info` of a raster tells them), whatever their order."""
+The card of a checkpoint names the network too: "encoder": "prithvi:size=100", "head": "fcn:skips=0", and
+"frames": 3 where it sees that many dates; "fills": true in place of classes where it gives the images themselves."""
 
 
 def command(

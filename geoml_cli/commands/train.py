@@ -250,7 +250,7 @@ def command(
           --objective cross-entropy+dice --epochs 100 -o model/
         geoml train tiles/ --task regress --layer biomass --encoder resnet:depth=18 \\
           --encoder-weights resnet18.pth --tune head --head fcn -o biomass/
-        geoml train stations.csv --target temperature --location-encoder spherical-harmonics \\
+        geoml train stations.csv --target t_mean --location-encoder spherical-harmonics \\
           --folds 5 -o climate/
         torchrun --standalone --nproc-per-node 4 -m geoml_cli train tiles/ -o model/
     """

@@ -1,4 +1,4 @@
-"""SatVision-TOA: Swin transformer, version 2, with extra norms, pretrained on MODIS by filling in what is hidden.
+"""SatVision-TOA: SwinV2 with extra norms, pretrained on MODIS by filling in what is hidden.
 
 Source: Spradlin et al. 2024 (arXiv:2411.17000). Code and weights of the authors: Apache-2.0. Equal to their modules to
 float noise.

@@ -1,4 +1,4 @@
-"""Profiles of clouds along a track from the last map: five steps up, a convolution, and the size of the profile.
+"""Profiles of clouds along a track from the last map: five steps up, and the profile's size.
 
 Source: Spradlin et al. 2024 (SatVision-TOA, arXiv:2411.17000), the task of clouds in three dimensions: 91 places of a
 track by 40 heights.

@@ -1,4 +1,4 @@
-"""Decoder of LESS ViT's masked autoencoder: images, from what is said of the channels and patches that were shown.
+"""Decoder of LESS ViT's masked autoencoder: images, from channels and patches that were shown.
 
 Source: Si et al. 2025 (arXiv:2503.12843), Hyper-MAE. The authors' key names; several sensors are decoded apart.
 """

@@ -1,4 +1,4 @@
-"""Masked autoencoding of channels and positions apart: whole bands are hidden, and patches of those that are left.
+"""Masked autoencoding of channels and positions apart: whole bands are hidden, and patches.
 
 Source: Si et al. 2025 (LESS ViT, arXiv:2503.12843), Hyper-MAE: of optical and of radar bands each the error at hidden
 positions and the error of hidden channels.

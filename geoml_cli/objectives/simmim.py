@@ -1,4 +1,4 @@
-"""Masked image modelling as SimMIM has it: absolute error of hidden squares, which the encoder has a token for.
+"""Masked image modelling as SimMIM has it: absolute error of squares that were hidden.
 
 Source: Xie et al. 2022 (SimMIM, CVPR), sections 3.2 to 3.4; with these numbers in SatVision-TOA (arXiv:2411.17000).
 """
