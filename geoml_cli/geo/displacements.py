@@ -23,7 +23,7 @@ STEP = 0.7  # how far a round goes of what it finds
 LEAST = 1e-6  # precision of a thing that tells nothing
 ROWS = 1024  # things at a time
 SCORED = 500  # things that scales are chosen by
-PRICE = 3.0
+PRICE = 0.5  # of a thing, in logs: over noise a field that is fitted to it finds about .1
 TURNS = 20  # in which neighbours agree on whether they lie right
 
 
@@ -262,10 +262,11 @@ def _tilted(votes: Votes, told: Gaussians, known: Known | None) -> tuple[np.ndar
 def belief(field: Field, near: Nearest) -> np.ndarray:
     """How likely (n,) it is that votes tell of displacements at all, by each thing and its nearest.
 
-    The evidence is against votes that would be as likely anywhere; PRICE is what finding scales costs.
+    The evidence is against votes that would be as likely anywhere; PRICE is what a fit finds in noise.
     """
-    around = field.evidence + field.evidence[near.who].sum(1)
-    return np.asarray(1 / (1 + np.exp(np.clip(PRICE - around, -500, 500))))
+    each = field.evidence - PRICE
+    around = each + each[near.who].sum(1)
+    return np.asarray(1 / (1 + np.exp(np.clip(-around, -500, 500))))
 
 
 def _sites(found: Gaussians, told: Gaussians) -> tuple[np.ndarray, np.ndarray]:
