@@ -289,14 +289,16 @@ def test_walls_stay_shared_and_nothing_new_overlaps():
     body, sheet = bodies(pair)
     assert body[0] == body[1] and not sheet.any()
     shift = np.array([[1.0, 2], [6, 0], [-3, 0]])
-    moved = translate(pair, part(pair, body, shift, np.ones(3))[body])
+    moved = translate(pair, part(pair, body, shift, np.ones(3), np.full(3, 99.0))[body])
     assert not len(new_overlaps(pair, moved)) and len(
         new_overlaps(pair, translate(pair, shift[body]))
     )
     assert shapely.intersection(moved[0], moved[1]).length == pytest.approx(6)
     apart = boxes((0, 0, 9, 9), (30, 30, 39, 39))
     free = np.array([[3.0, 0], [0, 5]])
-    assert np.array_equal(part(apart, np.arange(2), free, np.ones(2)), free)
+    assert np.array_equal(part(apart, np.arange(2), free, np.ones(2), np.ones(2)), free)
+    tight = part(pair, body, shift, np.array([1.0, 9, 9]), np.array([0.0, 0, 0]))
+    assert np.array_equal(tight, shift)  # what is sure does not give way
 
 
 def test_a_sheet_stays_a_coverage():

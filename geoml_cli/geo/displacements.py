@@ -23,7 +23,7 @@ STEP = 0.7  # how far a round goes of what it finds
 LEAST = 1e-6  # precision of a thing that tells nothing
 ROWS = 1024  # things at a time
 SCORED = 500  # things that scales are chosen by
-PRICE = 3.0
+PRICE = 0.5  # of a thing, in logs: over noise a field that is fitted to it finds about .1
 TURNS = 20  # in which neighbours agree on whether they lie right
 
 
@@ -174,20 +174,44 @@ def told_by_others(
     return Gaussians(mean, np.maximum(var, 1e-9))
 
 
-def choose_scales(near: Nearest, sites: Gaussians, grid: list[Scales]) -> Scales:
-    """Those scales under which what others tell of each thing agrees best with what it says itself."""
-    rows = np.arange(len(sites.mean))
+class Known(NamedTuple):
+    """Things `who` (k,) whose displacement people told: `shift` (k, 2), with a variance."""
+
+    who: np.ndarray
+    shift: np.ndarray
+    var: float
+
+
+class Sample(NamedTuple):
+    """Some of all things, that scales are chosen by: their nearest, those apart, and their votes."""
+
+    near: Nearest
+    apart: np.ndarray
+    votes: Votes
+
+
+def draw_sample(near: Nearest, votes: Votes, known: Known | None) -> Sample:
+    """At most SCORED of the things that nobody told of, evenly over their numbers."""
+    free = np.ones(len(near.far), bool)
+    if known is not None:
+        free[known.who] = False
+    rows = np.flatnonzero(free) if free.any() else np.arange(len(free))
     if len(rows) > SCORED:
-        rows = np.linspace(0, len(rows) - 1, SCORED).astype(int)
-    picked, mine = near.only(rows), Gaussians(sites.mean[rows], sites.var[rows])
-    apart = picked.apart(slice(None))
+        rows = rows[np.linspace(0, len(rows) - 1, SCORED).astype(int)]
+    grid = np.concatenate([votes.grid[slice(i, i + 1)] for i in rows])
+    picked = near.only(rows)
+    few = votes._replace(grid=grid, centre=votes.centre[rows])
+    return Sample(picked, picked.apart(slice(None)), few)
 
-    def agreement(scales: Scales) -> float:
-        told = told_by_others(picked, sites, scales, apart)
-        var = told.var + mine.var
-        return float(-0.5 * ((told.mean - mine.mean) ** 2 / var + np.log(var)).sum())
 
-    return max(grid, key=agreement)
+def choose_scales(sample: Sample, sites: Gaussians, grid: list[Scales]) -> Scales:
+    """Those scales under which votes are likeliest, of each thing by what others tell of it."""
+
+    def evidence(scales: Scales) -> float:
+        told = told_by_others(sample.near, sites, scales, sample.apart)
+        return float(tilt(sample.votes, told)[0].sum())
+
+    return max(grid, key=evidence)
 
 
 class Field(NamedTuple):
@@ -200,14 +224,6 @@ class Field(NamedTuple):
     evidence: np.ndarray  # (n,) its log
 
 
-class Known(NamedTuple):
-    """Things `who` (k,) whose displacement people told: `shift` (k, 2), with a variance."""
-
-    who: np.ndarray
-    shift: np.ndarray
-    var: float
-
-
 def settle(
     votes: Votes, start: Gaussians, grid: list[Scales], near: Nearest, known: Known | None = None
 ) -> Field:
@@ -217,11 +233,11 @@ def settle(
     if not near.far.shape[1]:
         return Field(found, told, found, grid[0], evidence)
     precision, shift = _sites(found, told)
-    scales = grid[0]
+    scales, sample = grid[0], draw_sample(near, votes, known)
     for turn in range(ROUNDS):
         sites = Gaussians(shift / precision, 1 / precision)
         if turn in CHOOSE:
-            scales = choose_scales(near, sites, grid)
+            scales = choose_scales(sample, sites, grid)
         told = told_by_others(near, sites, scales)
         evidence, found = _tilted(votes, told, known)
         new, new_shift = _sites(found, told)
@@ -246,10 +262,11 @@ def _tilted(votes: Votes, told: Gaussians, known: Known | None) -> tuple[np.ndar
 def belief(field: Field, near: Nearest) -> np.ndarray:
     """How likely (n,) it is that votes tell of displacements at all, by each thing and its nearest.
 
-    The evidence is against votes that would be as likely anywhere; PRICE is what finding scales costs.
+    The evidence is against votes that would be as likely anywhere; PRICE is what a fit finds in noise.
     """
-    around = field.evidence + field.evidence[near.who].sum(1)
-    return np.asarray(1 / (1 + np.exp(np.clip(PRICE - around, -500, 500))))
+    each = field.evidence - PRICE
+    around = each + each[near.who].sum(1)
+    return np.asarray(1 / (1 + np.exp(np.clip(-around, -500, 500))))
 
 
 def _sites(found: Gaussians, told: Gaussians) -> tuple[np.ndarray, np.ndarray]:

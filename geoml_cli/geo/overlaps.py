@@ -1,12 +1,10 @@
-"""Displacements that make polygons overlap where they did not: pairs give way, or move as one."""
+"""Displacements that make polygons overlap where they did not: the less sure give way."""
 
 import numpy as np
 import shapely
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 ALLOWED = 0.01  # of the smaller polygon, that it may overlap more than it did
-GIVE, TURNS = 0.5, 12
+GIVE, TURNS = 0.5, 16
 
 
 def translate(shapes: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -30,48 +28,39 @@ def new_overlaps(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.stack([a[more], b[more]], 1)
 
 
-def part(shapes: np.ndarray, body: np.ndarray, shift: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Shifts (bodies, 2) under which no two polygons overlap more than they did.
+def part(
+    shapes: np.ndarray, body: np.ndarray, shift: np.ndarray, weight: np.ndarray, room: np.ndarray
+) -> np.ndarray:
+    """Shifts (bodies, 2) under which polygons do not overlap that did not, as far as they may give way.
 
-    `body` (n,) says which body a polygon belongs to. Pairs that do first go some way towards the
-    mean of both, by `weight` (bodies,); those that still do after TURNS move as one.
+    `body` (n,) says which body a polygon belongs to. Of a pair that overlaps anew, the one of less
+    `weight` (bodies,) goes half the way towards the shift of the other, and again, but no further
+    than its `room` (bodies,) from where it was put: what is sure is not moved for what is not.
     """
-    shift = shift.copy()
-    hold = np.arange(len(shift))  # bodies that move as one have one number
-    for turn in range(TURNS + len(shift)):
-        pairs = new_overlaps(shapes, translate(shapes, shift[body]))
-        pairs = np.unique(np.sort(hold[body[pairs]], axis=1), axis=0).reshape(-1, 2)
+    found, shift = shift, shift.copy()
+    rank = np.argsort(np.argsort(-weight, kind="stable"))  # 0 is the heaviest
+    for _ in range(TURNS):
+        pairs = body[new_overlaps(shapes, translate(shapes, shift[body]))]
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         if not len(pairs):
             break
-        if turn < TURNS:
-            shift = _give_way(shift, weight, pairs)
-        else:
-            links = coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(len(shift),) * 2)
-            hold = connected_components(links, directed=False)[1][hold]
-            shift = _means(shift, weight, hold)[hold]
+        step = _give_way(shift, rank, pairs) - found
+        length = np.hypot(*step.T)
+        shift = found + step * np.minimum(1, room / np.maximum(length, 1e-9))[:, None]
     return shift
 
 
-def _give_way(shift: np.ndarray, weight: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    a, b = pairs.T
-    total = weight[a] + weight[b]
-    mean = (shift[a] * weight[a, None] + shift[b] * weight[b, None]) / total[:, None]
-    aim, count = np.zeros_like(shift), np.zeros(len(shift))
-    for one in (a, b):
-        np.add.at(aim, one, mean)
-        np.add.at(count, one, 1)
-    moved = count > 0
+def _give_way(shift: np.ndarray, rank: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The lighter of each pair goes half the way to its heaviest partner's shift."""
+    swap = rank[pairs[:, 0]] > rank[pairs[:, 1]]
+    heavy, light = np.where(swap[:, None], pairs[:, ::-1], pairs).T
+    order = np.argsort(rank[heavy])[::-1]
+    partner = np.full(len(shift), -1)
+    partner[light[order]] = heavy[order]
+    some = partner >= 0
     out = shift.copy()
-    out[moved] += GIVE * (aim[moved] / count[moved, None] - shift[moved])
+    out[some] += GIVE * (shift[partner[some]] - shift[some])
     return out
-
-
-def _means(shift: np.ndarray, weight: np.ndarray, hold: np.ndarray) -> np.ndarray:
-    total, worth = np.zeros((hold.max() + 1, 2)), np.zeros(hold.max() + 1)
-    np.add.at(total, hold, shift * weight[:, None])
-    np.add.at(worth, hold, weight)
-    return total / worth[:, None]
 
 
 def _sound(shapes: np.ndarray) -> np.ndarray:

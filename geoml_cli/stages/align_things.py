@@ -65,9 +65,9 @@ class Polygons:
         each = [outline_of(self.shapes[i], EVERY_PX * factor) for i in self.members[thing]]
         return Outline(*(np.concatenate(one) for one in zip(*each, strict=True)))
 
-    def settle(self, shift: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Shifts (things, 2) under which nothing overlaps that did not."""
-        return part(self.shapes, self.body, shift, weight)
+    def settle(self, shift: np.ndarray, weight: np.ndarray, room: np.ndarray) -> np.ndarray:
+        """Shifts (things, 2) under which nothing overlaps that did not, within the room of each."""
+        return part(self.shapes, self.body, shift, weight, room)
 
     def moved(self, shift: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """The polygons, moved."""
@@ -146,7 +146,7 @@ class Roads:
         count = np.bincount(owner, minlength=len(self.shapes))
         return total / count.reshape(-1, *[1] * (values.ndim - 1))
 
-    def settle(self, shift: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def settle(self, shift: np.ndarray, weight: np.ndarray, room: np.ndarray) -> np.ndarray:
         """Roads may cross: the shifts as they are."""
         return shift
 

