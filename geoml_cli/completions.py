@@ -29,6 +29,8 @@ def bare(value: str) -> str:
 
 def values(given: Given) -> Values:
     """What an option or argument takes; `--encoder` takes the names in the room `encoders`."""
+    if given.choices:
+        return Values(dict.fromkeys(given.choices, ""))
     room = next((r for r in (given.name, f"{given.name}s") if r in registry.ENTRY), "")
     if given.flags and room:
         return Values({name: registry.about(room, name) for name in registry.names(room)})
@@ -39,8 +41,6 @@ def values(given: Given) -> Values:
         return Values(TOPICS | COMMANDS)
     if given.value == "DEVICE":
         return Values(dict.fromkeys(DEVICES, ""))
-    if given.choices:
-        return Values(dict.fromkeys(given.choices, ""))
     return Values({}, files=bare(given.value) in PATHS or not given.flags)
 
 
@@ -183,7 +183,7 @@ def _zsh(text: str) -> str:
 
 def _zsh_action(given: Given, lists: Mapping[str, object]) -> str:
     taken = values(given)
-    if _title(given) in lists:
+    if _title(given) in lists and any(taken.names.values()):
         return f"_geoml_{_title(given)}"
     return "_files" if taken.files else f"({' '.join(taken.names)})" if taken.names else " "
 

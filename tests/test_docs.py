@@ -169,6 +169,7 @@ TYPED = [  # words so far, the last one unfinished; what is offered; what is not
     (["train", "-j", "2", "--head", ""], [*registry.names("heads")], []),
     (["train", "--task", ""], [*registry.names("tasks")], []),
     (["evaluate", "--metric", ""], [*registry.names("metrics")], []),
+    (["evaluate", "--task", ""], ["alignment"], ["segment"]),
     (["train", "--device", ""], ["auto", "cpu", "cuda", "mps"], []),
     (["predict", "--log-format", ""], ["plain", "json"], []),
     (["list", ""], [*registry.ENTRY], ["tile"]),
