@@ -83,8 +83,8 @@ def test_any_table_of_places_gives_the_same_vectors():
     ("text", "words", "says"),
     [
         ("lat,lon\n151.2,-33.9\n", [], "row 1: latitude 151.2 is beyond 90 degrees; are the columns swapped"),
-        ("lat,lon\n1,2\n", ["--lonlat", "lat,lon"], "the order is longitude, latitude"),
-        ("lat,lon\n1,2\n", ["--lonlat", "a,b"], "two columns, LON,LAT, of lat, lon"),
+        ("lat,lon\n1,2\n", ["--lonlat", "lat,lon"], "longitude comes first, then latitude"),
+        ("lat,lon\n1,2\n", ["--lonlat", "a,b"], "no column 'a'; it has lat, lon"),
         ("x,y\n0,0\n500000,4649776\n", [], "row 2: 500000, 4.64978e+06 is no longitude"),
         ("name,place\na,b\n", [], "no geometry, and no columns lon and lat"),
         ("lon,lat\n,\n", [], "holds no places"),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 import pytest
 import rasterio
+import shapely
 import torch
 
 from geoml_cli import registry
@@ -19,7 +20,7 @@ from geoml_cli.core.batch import Batch
 from geoml_cli.core.location import Location
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.model import read_model
-from geoml_cli.formats.places import read_places
+from geoml_cli.formats.points import open_points
 from geoml_cli.geo.places import great_circle_km
 from geoml_cli.geo.splits import NONE
 from geoml_cli.stages.labelled_rows import Labels
@@ -201,9 +202,8 @@ def test_a_split_that_cannot_be_is_refused(wish, says):
 @pytest.mark.parametrize(
     ("change", "words", "says"),
     [
-        ({"lat": 120.0}, (), "lat is 120 in row 1; latitudes are -90 to 90"),
-        ({"lon": 200.0}, (), "lon is 200 in row 1; longitudes are -180 to 180"),
-        ({"lon": None}, (), "lon is no number in 1 row(s), the first is row 1"),
+        ({"lat": 120.0}, (), "row 2: "),
+        ({"lon": 400.0}, (), "row 2: 400, "),
         ({"warm": "?"}, ("--task", "regress"), "column warm: holds text, not numbers"),
         ({}, ("--lonlat", "lat,lon"), "longitude comes first, then latitude"),
         ({}, ("--lonlat", "lon,up"), "no column 'up'"),
@@ -230,8 +230,8 @@ def test_what_cannot_be_learnt_from_is_refused_in_one_line(here, capsys, change,
 def test_swapped_columns_are_told_apart_where_they_can_be(here):
     found = table(20).rename(columns={"lon": "lat", "lat": "lon"})
     found.to_csv("swapped.csv", index=False)
-    with pytest.raises(GeomlError, match="longitude and latitude are swapped"):
-        read_places("swapped.csv")
+    with pytest.raises(GeomlError, match="are the columns swapped"):
+        open_points("swapped.csv")
 
 
 def test_every_kind_of_table_is_read_alike(here):
@@ -242,16 +242,37 @@ def test_every_kind_of_table_is_read_alike(here):
     placed.to_crs("EPSG:6933").to_file("a.gpkg")
     plain.to_parquet("b.parquet")
     plain.rename(columns={"lon": "x", "lat": "y"}).to_csv("a.csv", index=False)
+    round_ = plain.assign(lon=plain["lon"] % 360)
+    round_.to_csv("round.csv", index=False)
+    plain.to_csv("t.tsv", sep="\t", index=False)
     want = plain[["lon", "lat"]].to_numpy()
     for name, lonlat in [
         ("a.parquet", ()),
         ("a.gpkg", ()),
         ("b.parquet", ()),
         ("a.csv", ("x", "y")),
+        ("round.csv", ()),
+        ("t.tsv", ()),
     ]:
-        found = read_places(name, lonlat)
+        found = open_points(name, lonlat).frame()
         assert np.allclose(np.column_stack([found.geometry.x, found.geometry.y]), want, atol=1e-9)
         assert found["id"].tolist() == [str(i) for i in range(30)]
+
+
+def test_shapes_are_kept_and_rows_without_a_place_are_not(here, caplog):
+    shapes = geopandas.points_from_xy([2, 10, 2], [50, 51, 53]).buffer(0.5)
+    regions = geopandas.GeoDataFrame({"k": [1, 2, 3]}, geometry=shapes, crs="EPSG:4326")
+    regions.loc[1, "geometry"] = None
+    regions.to_crs("EPSG:3035").to_parquet("regions.parquet")
+    opened = open_points("regions.parquet")
+    found = opened.frame()
+    assert found["k"].tolist() == [1, 3] and found["id"].tolist() == ["0", "2"]
+    assert "1 of 3 rows have no place" in caplog.text
+    want = regions.geometry[[0, 2]].to_numpy()
+    assert (
+        shapely.area(shapely.symmetric_difference(found.geometry.to_numpy(), want)) < 1e-6
+    ).all()
+    assert shapely.contains_xy(found.geometry.to_numpy(), *opened.lonlat.T).all()
 
 
 # ---- training and answering

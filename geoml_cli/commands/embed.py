@@ -28,10 +28,7 @@ def command(
         Optional[str],
         typer.Option(metavar="NAME", help="Embed places by it: satclip, spherical-harmonics, ..."),
     ] = None,
-    lonlat: Annotated[
-        Optional[str],
-        typer.Option(metavar="LON,LAT", help="Columns of places in a table without geometry."),
-    ] = None,
+    lonlat: options.LonLat = None,
     as_: Annotated[
         Optional[str],
         typer.Option("--as", metavar="FILE", help="Embed as this file was: comparable with it."),
@@ -168,7 +165,7 @@ def command(
         encoder=encoder,
         encoder_weights=encoder_weights,
         location_encoder=location_encoder,
-        lonlat=lonlat,
+        lonlat=options.pair(lonlat),
         like_file=as_,
         at=at,
         pool=pool,

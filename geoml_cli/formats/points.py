@@ -3,12 +3,13 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pyarrow as pa
 import pyogrio
@@ -19,8 +20,9 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from geoml_cli.errors import GeomlError
+from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.package import PKG, read_packed
-from geoml_cli.formats.vectors import PARQUET, digest_vectors
+from geoml_cli.formats.vectors import GPKG, PARQUET, digest_vectors
 from geoml_cli.geo.grid import LONLAT
 from geoml_cli.geo.lonlat import check_lonlat, coordinate_columns
 
@@ -58,6 +60,17 @@ class Points:
             yield self._plain(table, start).filter(pa.array(some)), lonlat[some]
             start += len(table)
 
+    def frame(self) -> geopandas.GeoDataFrame:
+        """Every row that has a place: plain columns, `id` first, and shapes in longitude and latitude."""
+        tables, shapes, start = [], [], 0
+        for table in self._tables(ROWS):
+            some = np.isfinite(self._places(table)).all(1)
+            tables.append(self._plain(table, start).filter(pa.array(some)))
+            shapes.append(self._shapes(table)[some])
+            start += len(table)
+        plain = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+        return geopandas.GeoDataFrame(plain, geometry=np.concatenate(shapes), crs=LONLAT)
+
     def _tables(self, rows: int) -> Iterator[pa.Table]:
         if self.kind == "parquet":
             source = BytesIO(self.data) if self.data is not None else self.path
@@ -88,21 +101,27 @@ class Points:
             yield from csv.open_csv(source, **how)
 
     def _places(self, table: pa.Table) -> np.ndarray:
+        """Longitude and latitude (n, 2) of points, or of a point in each shape."""
+        shapes = self._shapes(table)
+        away = np.flatnonzero(shapely.get_type_id(shapes) > 0)
+        shapes[away] = shapely.point_on_surface(shapes[away])
+        return np.stack([shapely.get_x(shapes), shapely.get_y(shapes)], 1)
+
+    def _shapes(self, table: pa.Table) -> np.ndarray:
+        """Shapes (n,) in longitude and latitude; None where a row has none."""
         if self.columns:
             try:
                 each = [table[name].cast(pa.float64()) for name in self.columns]
             except pa.ArrowInvalid as error:
                 raise GeomlError(f"{self.path}: columns {self.columns}: {error}") from None
-            return np.stack([one.to_numpy(zero_copy_only=False) for one in each], 1)
+            lon, lat = (one.to_numpy(zero_copy_only=False) for one in each)
+            east = np.isfinite(lon) & (np.abs(lon) > 180) & (np.abs(lon) <= 360)
+            return shapely.points(np.where(east, (lon + 180) % 360 - 180, lon), lat)
         assert self.geometry
         shapes = shapely.from_wkb(table[self.geometry].to_numpy(zero_copy_only=False))
-        kinds = shapely.get_type_id(shapes)
-        away = np.flatnonzero(kinds > 0)
-        shapes[away] = shapely.point_on_surface(shapes[away])
-        lonlat = np.stack([shapely.get_x(shapes), shapely.get_y(shapes)], 1)
         if self.turn is not None:
-            lonlat = np.stack(self.turn.transform(lonlat[:, 0], lonlat[:, 1]), 1)
-        return lonlat
+            shapes = shapely.transform(shapes, self.turn.transform, interleaved=False)
+        return shapes
 
     def _plain(self, table: pa.Table, start: int) -> pa.Table:
         """Columns that a file of rows can hold; an id where there is none is the row's number."""
@@ -133,8 +152,22 @@ def _is_plain(kind: pa.DataType) -> bool:
     )
 
 
-def open_points(name: str, lonlat: str | None = None) -> Points:
-    """Open a table of places and look through it once; `lonlat` names its columns, `LON,LAT`.
+def is_places(path: str) -> bool:
+    """Whether a file is a table that may hold places; embeddings are not meant."""
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix not in (*CSV, *PARQUET, GPKG) or not file.is_file() or is_embeddings(path):
+        return False
+    if suffix != GPKG:
+        return True
+    try:
+        return len(pyogrio.list_layers(path)) > 0  # others are rasters
+    except DataSourceError:
+        return False
+
+
+def open_points(name: str, lonlat: Sequence[str] = ()) -> Points:
+    """Open a table of places and look through it once; `lonlat` names its columns, in this order.
 
     `pkg:PACKAGE/NAME.csv` is one in a package. Raises `GeomlError` where a place is none.
     """
@@ -175,7 +208,7 @@ def _line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _opened(name: str, lonlat: str | None) -> Points:
+def _opened(name: str, lonlat: Sequence[str]) -> Points:
     data = None
     if name.startswith(PKG):
         data = read_packed(name, (*CSV, *PARQUET)).data
@@ -196,7 +229,7 @@ def _opened(name: str, lonlat: str | None) -> Points:
     return points
 
 
-def _parquet(name: str, data: bytes | None, lonlat: str | None) -> Points:
+def _parquet(name: str, data: bytes | None, lonlat: Sequence[str]) -> Points:
     try:
         file = parquet.ParquetFile(BytesIO(data) if data is not None else name)
         told = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"{}"))
@@ -214,7 +247,7 @@ def _parquet(name: str, data: bytes | None, lonlat: str | None) -> Points:
     return Points(name, "", "parquet", primary, _turn(crs, name), data=data)
 
 
-def _vector(name: str, lonlat: str | None) -> Points:
+def _vector(name: str, lonlat: Sequence[str]) -> Points:
     try:
         if len(layers := pyogrio.list_layers(name)) > 1:
             names = ", ".join(str(row[0]) for row in layers)

@@ -33,18 +33,16 @@ def check_lonlat(lonlat: np.ndarray, where: str, before: int = 0) -> None:
         raise GeomlError(f"{where}: row {before + row + 1}: {no_place(*map(float, lonlat[row]))}")
 
 
-def coordinate_columns(names: Sequence[str], asked: str | None, where: str) -> tuple[str, str]:
-    """The columns of longitude and latitude: those asked for, `LON,LAT`, or those of a usual name."""
+def coordinate_columns(names: Sequence[str], asked: Sequence[str], where: str) -> tuple[str, str]:
+    """The columns of longitude and latitude: the two asked for, in this order, or those of a usual name."""
     plain = {name.strip().lower(): name for name in names}
     if asked:
-        pair = [one.strip() for one in asked.split(",")]
-        missing = [one for one in pair if one not in names]
-        if len(pair) != 2 or missing:
-            have = ", ".join(names)
-            raise GeomlError(f"{where}: --lonlat {asked}: two columns, LON,LAT, of {have}")
-        if pair[0].lower() in LAT or pair[1].lower() in LON:
-            raise GeomlError(f"{where}: --lonlat {asked}: the order is longitude, latitude")
-        return pair[0], pair[1]
+        for name in asked:
+            if name not in names:
+                raise GeomlError(f"{where}: no column {name!r}; it has {', '.join(names)}")
+        if asked[0].lower() in LAT or asked[1].lower() in LON:
+            raise GeomlError(f"--lonlat {','.join(asked)}: longitude comes first, then latitude")
+        return asked[0], asked[1]
     lon = next((plain[one] for one in LON if one in plain), None)
     lat = next((plain[one] for one in LAT if one in plain), None)
     if lon is None or lat is None:

@@ -32,7 +32,7 @@ def run(
     encoder: str | None = None,
     encoder_weights: str | None = None,
     location_encoder: str | None = None,
-    lonlat: str | None = None,
+    lonlat: Sequence[str] = (),
     like_file: str | None = None,
     at: str | None = None,
     pool: str | None = None,

@@ -150,7 +150,7 @@ def run_places(
     files: Sequence[str],
     which: tuple[str | None, str | None, str | None, str | None],
     stored: tuple[str, str | None, str | None, int | None, str, int],
-    lonlat: str | None,
+    lonlat: Sequence[str],
     manners: Manners,
 ) -> None:
     """Embed tables of places, or files of image features for a model that has a side for them.
@@ -227,7 +227,7 @@ class PlaceTable(Table):
         wanted: Wanted,
         extra: Sequence[Input],
         *,
-        lonlat: str | None,
+        lonlat: Sequence[str],
         reduction: dict[str, Any] | None,
     ) -> None:
         self.model, self.wanted, self.window = model, wanted, 1
@@ -268,7 +268,10 @@ class PlaceTable(Table):
         """What decides the bytes, besides inputs."""
         about = self.model.about()
         named = any(one.role == "model" for one in self.inputs)
-        own = {"location_encoder": None if named else about["encoder"], "lonlat": self.lonlat}
+        own = {
+            "location_encoder": None if named else about["encoder"],
+            "lonlat": list(self.lonlat) or None,
+        }
         names = ("dtype", "reduce", "batch", "shard")
         asked = {k: getattr(self.wanted, k) for k in names if getattr(self.wanted, k)}
         return own | asked | {"seed": about["seed"]}

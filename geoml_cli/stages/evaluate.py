@@ -17,7 +17,7 @@ from geoml_cli.formats.commit import write_text
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.jsonfile import canonical, dumps
-from geoml_cli.formats.places import is_places
+from geoml_cli.formats.points import is_places
 from geoml_cli.formats.report import MARK, write_report
 from geoml_cli.formats.scores import read_scores, table
 from geoml_cli.formats.stamp import record

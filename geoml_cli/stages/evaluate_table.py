@@ -15,7 +15,7 @@ from geoml_cli.core.probing import Probed
 from geoml_cli.core.scoring import Stats, bootstrap
 from geoml_cli.errors import GeomlError, NothingMatched, UsageMistake
 from geoml_cli.formats.digest import digest_file
-from geoml_cli.formats.places import is_places, read_places
+from geoml_cli.formats.points import is_places, open_points
 from geoml_cli.formats.scores import number
 from geoml_cli.formats.stamp import Input
 from geoml_cli.geo.places import great_circle_km
@@ -74,7 +74,7 @@ def evaluate_tables(
         return {}
 
     def work(check: Callable[[], None]) -> dict[str, Any]:
-        known = read_places(truth, lonlat)
+        known = open_points(truth, lonlat).frame()
         name = metric.partition(":")[0]
         if name == "recall-area":
             found = ranked_cells(inputs, known, areas)
@@ -132,7 +132,7 @@ def _paired(
     strict: bool,
 ) -> tuple[geopandas.GeoDataFrame, geopandas.GeoDataFrame, dict[str, int]]:
     """Rows of answers and truth of one id, in the order of the answers; what the model saw is left out."""
-    tables = [read_places(one) for one in inputs]
+    tables = [open_points(one).frame() for one in inputs]
     said = geopandas.GeoDataFrame(pandas.concat(tables, ignore_index=True), crs=tables[0].crs)
     for where, table in ((", ".join(inputs), said), (truth, known)):
         twice = table["id"][table["id"].duplicated()]

@@ -13,7 +13,7 @@ from geoml_cli.formats import items as stac
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.embeddings import is_embeddings
 from geoml_cli.formats.jsonfile import sha256_of
-from geoml_cli.formats.places import is_places
+from geoml_cli.formats.points import is_places
 from geoml_cli.formats.presets import MaskRule, masks_of, preset_of
 from geoml_cli.formats.raster import Raster, describe, is_remote, opened
 from geoml_cli.formats.remote import version_of

@@ -16,7 +16,7 @@ import pandas
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.embeddings import Embeddings, dimension_names, is_embeddings, open_embeddings
-from geoml_cli.formats.places import read_places
+from geoml_cli.formats.points import open_points
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.geo.classes import IGNORE, legend
 from geoml_cli.geo.grid import LONLAT
@@ -151,7 +151,7 @@ def _opened(
         opened = open_embeddings(path)
         table = opened.table()
         return table, TableTiles(Path(path).parent, _embedded(opened), _index(table), path)
-    table = read_places(path, lonlat)
+    table = open_points(path, lonlat).frame()
     about = [
         {"name": name, "unit": "degree"} if name in (LON, LAT) else {"name": name} for name in bands
     ]

@@ -11,7 +11,7 @@ from geoml_cli.core import lattice
 from geoml_cli.core.lattice import Lattice
 from geoml_cli.errors import GeomlError, NothingMatched, UsageMistake
 from geoml_cli.formats.embeddings import is_embeddings
-from geoml_cli.formats.places import is_places
+from geoml_cli.formats.points import is_places
 from geoml_cli.formats.stamp import Input, stamp_in
 from geoml_cli.formats.tileset import NAME, Tiles
 from geoml_cli.formats.vectors import digest_vectors

@@ -15,7 +15,7 @@ from geoml_cli.core.lattice import Lattice
 from geoml_cli.core.lattice import tiles as tiled
 from geoml_cli.errors import UsageMistake
 from geoml_cli.formats.embeddings import is_embeddings
-from geoml_cli.formats.places import is_places
+from geoml_cli.formats.points import is_places
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.formats.vectors import write_vectors
 from geoml_cli.geo.grid import LONLAT

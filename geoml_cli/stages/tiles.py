@@ -9,7 +9,7 @@ import numpy as np
 
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.embeddings import is_embeddings
-from geoml_cli.formats.places import is_places
+from geoml_cli.formats.points import is_places
 from geoml_cli.formats.tileset import Tiles, TileSet, read_parts
 from geoml_cli.stages.live import Files, Virtual
 

@@ -10,7 +10,7 @@ from geoml_cli.core.ranks import Ranks
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.embeddings import is_embeddings
-from geoml_cli.formats.places import is_places
+from geoml_cli.formats.points import is_places
 from geoml_cli.formats.stamp import Input
 from geoml_cli.formats.tileset import Tiles
 from geoml_cli.manners import Manners
