@@ -99,11 +99,24 @@ def save_weights(path: Path, states: list[dict[str, torch.Tensor]]) -> None:
             raise as_oserror(error, path) from None
 
 
+def _mlm_task(aim: dict[str, Any]) -> str:
+    """What the MLM extension calls an aim."""
+    if aim.get("fills"):
+        return "generative"
+    if aim["kind"] == "values":
+        return "regression"
+    return "semantic-segmentation" if aim["per"] == "pixel" else "scene-classification"
+
+
 def mlm_item(
     name: str, head: dict[str, Any], ground: dict[str, Any], bbox: list[float], parameters: int
 ) -> dict[str, Any]:
     """A STAC Item of the model, in the words of the MLM extension; its geometry is the ground it saw."""
     bands = [b["name"] for b in head["bands"]]
+    aim, outputs = head["aim"], head["network"]["outputs"]
+    task = _mlm_task(aim)
+    sides = [head["window"]] * 2 if aim["per"] == "pixel" else []
+    classes = [{"value": c["id"], "name": c["name"]} for c in head["classes"]]
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -117,10 +130,10 @@ def mlm_item(
             "end_datetime": head["dates"][1],
             "mlm:name": name,
             "mlm:architecture": f"{head['encoder']} + {head['head']}",
-            "mlm:tasks": ["semantic-segmentation"],
+            "mlm:tasks": [task],
             "mlm:framework": "pytorch",
             "mlm:total_parameters": parameters,
-            "mlm:pretrained": False,
+            "mlm:pretrained": bool(head.get("base")),
             "mlm:input": [
                 {
                     "name": "image",
@@ -135,16 +148,14 @@ def mlm_item(
             ],
             "mlm:output": [
                 {
-                    "name": "class scores",
-                    "tasks": ["semantic-segmentation"],
+                    "name": "values" if aim["kind"] == "values" else "scores",
+                    "tasks": [task],
                     "result": {
-                        "shape": [-1, len(head["classes"]), head["window"], head["window"]],
-                        "dim_order": ["batch", "classes", "height", "width"],
+                        "shape": [-1, outputs, *sides],
+                        "dim_order": ["batch", "output", "height", "width"][: 2 + len(sides)],
                         "data_type": "float32",
                     },
-                    "classification:classes": [
-                        {"value": c["id"], "name": c["name"]} for c in head["classes"]
-                    ],
+                    **({"classification:classes": classes} if classes else {}),
                     "post_processing_function": None,
                 }
             ],
