@@ -13,7 +13,7 @@ HEAD = {
     "encoder": "unet",
     "head": "linear",
     "window": 64,
-    "base": None,
+    "started_from": None,
 }
 CLASSES = [{"id": 0, "name": "land"}, {"id": 1, "name": "water"}]
 

@@ -297,6 +297,39 @@ def test_a_model_of_places_learns_and_answers_as_its_network_does(here):
     assert set(said["ground"]) == {"train", "val", "test"}
 
 
+def encoder_of(folder, code="./code.py"):
+    model = read_model(folder)
+    return (
+        load_networks(model, model.head["network"] | {"location_encoder": code})[0]
+        .sensors[0]
+        .location.encoder
+    )
+
+
+def test_a_model_of_places_embeds_them_and_is_started_from(here, capsys):
+    assert train("--lr", "3e-2") == 0
+    assert run(["embed", "places.csv", "--model", "model/", "-o", "e.parquet"]) == 1
+    assert "--trust-code" in capsys.readouterr().err
+    line = ["embed", "places.csv", "--model", "model/", "--trust-code", "-o", "e.parquet"]
+    assert run(line) == 0
+    found = np.stack(geopandas.read_parquet("e.parquet")["embedding"])
+    lonlat = torch.from_numpy(table()[["lon", "lat"]].to_numpy())
+    with torch.no_grad():
+        want = encoder_of("model/")(lonlat.float()).numpy()
+    np.testing.assert_allclose(found, want, atol=1e-5)
+    # the rate of 3e-2 moves every weight that is free to
+    start = encoder_of("model/").layer.weight
+    torch.save({"layer.weight": start, "layer.bias": encoder_of("model/").layer.bias}, "layer.pt")
+    words = "--lr", "3e-2", "--location-weights", "layer.pt"
+    assert train(*words, "--tune", "head", out="kept/") == 0
+    assert train(*words, out="tuned/") == 0
+    assert torch.equal(encoder_of("kept/").layer.weight, start)
+    assert not torch.equal(encoder_of("tuned/").layer.weight, start)
+    torch.save({"other": start}, "other.pt")
+    assert train("--location-weights", "other.pt", out="no/") == 1
+    assert "layer.bias" in capsys.readouterr().err and not Path("no").exists()
+
+
 def test_a_map_says_at_every_pixel_what_a_table_would(here):
     assert train() == 0
     grid = ["--bbox=170,-20,-170,20", "--resolution", "2.5"]

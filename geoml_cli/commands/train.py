@@ -79,6 +79,13 @@ def command(
             help="Tell the network where it is; of places it is all that it sees.",
         ),
     ] = None,
+    location_weights: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Its checkpoint: a file, pkg:geoclip, a model of places. --tune head keeps it.",
+        ),
+    ] = None,
     location_join: Annotated[
         Optional[Literal["concat", "film"]],
         typer.Option(help="Place beside the features (usual), or scaling and shifting them."),

@@ -47,8 +47,11 @@ def checked(lonlat: torch.Tensor) -> torch.Tensor:
 class PlaceEncoder(nn.Module):
     """(N, 2) longitude, latitude in degrees -> (N, out_channels): a basis, and `nnet` on it if there is one.
 
-    Vectors are of the type of the network's parameters; without a network, of the places' type.
+    Vectors are of the type of the network's parameters; without a network, of the places' type. `exact` says of a
+    module that it takes places in float64, whatever type its parameters have.
     """
+
+    exact = True
 
     def __init__(self, basis: Basis, nnet: nn.Module | None = None) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ Weights of an ensemble lie in one file under the prefixes `0.`, `1.`, ...
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from geoml_cli.errors import GeomlError, as_oserror
 from geoml_cli.formats.bands import Band
 from geoml_cli.formats.commit import whole_file
+from geoml_cli.formats.package import PKG
 from geoml_cli.formats.stamp import damage, member_path, read_stamp
 from geoml_cli.geo.classes import Class, read_classes
 from geoml_cli.geo.sides import read_split
@@ -24,6 +26,7 @@ NAME = "model.json"
 WEIGHTS = "weights.safetensors"
 GROUND = "ground.parquet"
 ITEM = "item.json"
+RELEASE = "config.json"  # of a published model of places
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 
 
@@ -82,6 +85,20 @@ def read_model(path: str) -> Model:
     return Model(folder, head)
 
 
+def sees_places(head: Mapping[str, Any]) -> bool:
+    """Whether a model is shown longitude and latitude and nothing else."""
+    return (head.get("network") or {}).get("location_join") == "alone"
+
+
+def tells_places(name: str) -> bool:
+    """Whether a model by this name makes vectors of places: a package, a release, or one of ours that sees nothing else."""
+    if name.startswith(PKG):
+        return "/" not in name.removeprefix(PKG) or name.lower().endswith(".whl")
+    if (Path(name) / NAME).is_file():
+        return sees_places(read_model(name).head)
+    return (Path(name) / RELEASE).is_file()
+
+
 def save_weights(path: Path, states: list[dict[str, torch.Tensor]]) -> None:
     """Write the weights of all members to one file."""
     from safetensors import SafetensorError
@@ -133,7 +150,7 @@ def mlm_item(
             "mlm:tasks": [task],
             "mlm:framework": "pytorch",
             "mlm:total_parameters": parameters,
-            "mlm:pretrained": bool(head.get("base")),
+            "mlm:pretrained": bool(head["started_from"]),
             "mlm:input": [
                 {
                     "name": "image",

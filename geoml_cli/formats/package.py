@@ -10,6 +10,7 @@ from geoml_cli.errors import GeomlError
 from geoml_cli.formats.wheels import fetched_wheel, known_wheels
 
 PKG = "pkg:"
+HF = "hf:"  # of a repository of the Hugging Face hub
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Capsule(nn.Module):
 class GeoClip(nn.Module):
     """(N, 2) longitude, latitude in degrees -> (N, 512), not normalised."""
 
-    out_channels = OUT
+    out_channels, exact = OUT, True
 
     def __init__(self, sigmas: list[float]) -> None:
         super().__init__()

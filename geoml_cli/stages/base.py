@@ -11,10 +11,9 @@ from geoml_cli import registry
 from geoml_cli.errors import GeomlError, TryLater
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.model import NAME, WEIGHTS, read_model
-from geoml_cli.formats.package import PKG, read_packed
+from geoml_cli.formats.package import HF, PKG, read_packed
 from geoml_cli.formats.stamp import Input
 
-HF = "hf:"
 CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 SUFFIXES = (
     ".safetensors",

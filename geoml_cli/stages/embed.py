@@ -9,7 +9,7 @@ from geoml_cli.core.reduction import parse_reduction
 from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.cog import check_options
 from geoml_cli.formats.embeddings import is_embeddings, open_embeddings
-from geoml_cli.formats.model import NAME
+from geoml_cli.formats.model import tells_places
 from geoml_cli.formats.package import PKG
 from geoml_cli.formats.stamp import Input, read_record
 from geoml_cli.formats.vectors import GPKG, PARQUET, digest_vectors
@@ -20,7 +20,6 @@ from geoml_cli.stages.spelled import place_of
 
 log = logging.getLogger("geoml")
 TABLES = (*PARQUET, GPKG)
-RELEASE = "config.json"  # of a published model of places
 DTYPES = ("float32", "float16", "int8")
 
 
@@ -93,7 +92,7 @@ def run(
         from geoml_cli.stages.embed_places import run_places
 
         which = (model, location_encoder, encoder_weights, like_file)
-        run_places(given, out, files, which, stored, lonlat, manners)
+        run_places(given, out, files, which, stored, lonlat, manners, trust_code)
         return
     if lonlat:
         raise UsageMistake("--lonlat: names columns of a table of places; give --location-encoder")
@@ -186,11 +185,7 @@ def _of_places(model: str | None, like_file: str | None) -> bool:
         return is_embeddings(like_file) and bool(
             open_embeddings(like_file).about.get("location_encoder")
         )
-    if model is None:
-        return False
-    if model.startswith(PKG):
-        return "/" not in model.removeprefix(PKG) or model.lower().endswith(".whl")
-    return (Path(model) / RELEASE).is_file() and not (Path(model) / NAME).is_file()
+    return model is not None and tells_places(model)
 
 
 def _as(path: str, window: int | None) -> tuple[Any, list[Input]]:

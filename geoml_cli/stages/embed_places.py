@@ -138,7 +138,8 @@ class PlaceEmbedder:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")  # angles are large
         try:
-            rows = rows.float() if self.device.torch.type == "mps" else rows
+            exact = getattr(self.module, "exact", False) and self.device.torch.type != "mps"
+            rows = rows if exact else rows.float()
             return self.module(rows.to(self.device.torch)).float().cpu().numpy()
         finally:
             torch.set_float32_matmul_precision(before)
@@ -152,6 +153,7 @@ def run_places(
     stored: tuple[str, str | None, str | None, int | None, str, int],
     lonlat: Sequence[str],
     manners: Manners,
+    trust_code: bool = False,
 ) -> None:
     """Embed tables of places, or files of image features for a model that has a side for them.
 
@@ -164,7 +166,7 @@ def run_places(
     tables = [one for one in given if isinstance(one, str)]
     if len(tables) < len(given):
         raise UsageMistake("-: items are imagery; places are named as files")
-    model, followed = _model(which, seed, reduce)
+    model, followed = _model(which, seed, reduce, trust_code)
     if shard and not followed and (reduce or dtype == "int8"):
         raise UsageMistake(
             "--shard: --reduce and int8 must be one for all shares: embed some places first, and give that file with --as"
@@ -188,7 +190,10 @@ def run_places(
 
 
 def _model(
-    which: tuple[str | None, str | None, str | None, str | None], seed: int, reduce: str | None
+    which: tuple[str | None, str | None, str | None, str | None],
+    seed: int,
+    reduce: str | None,
+    trust_code: bool,
 ) -> tuple[PlaceModel, Embeddings | None]:
     model, encoder, weights, like_file = which
     if sum(one is not None for one in (model, encoder, like_file)) > 1:
@@ -197,7 +202,7 @@ def _model(
         raise UsageMistake("--encoder-weights: are of --location-encoder NAME")
     if like_file is None:
         if model:
-            return published_model(model), None
+            return published_model(model, trust_code), None
         assert encoder
         return encoder_model(encoder, weights, seed), None
     if reduce:
@@ -209,7 +214,8 @@ def _model(
     }
     if "model" in roles:
         named = roles["model"]
-        found = published_model(named if named.startswith(PKG) else str(Path(named).parent))
+        folder = named if named.startswith(PKG) else str(Path(named).parent)
+        found = published_model(folder, trust_code)
     else:
         spec = followed.about["location_encoder"]
         found = encoder_model(spec, roles.get("encoder_weights"), followed.about["seed"] or 0)

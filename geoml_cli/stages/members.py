@@ -17,6 +17,7 @@ from geoml_cli.stages.base import checkpoint_of
 from geoml_cli.stages.feed import Feed, class_weights, share_of
 from geoml_cli.stages.held import Held, blocks_of
 from geoml_cli.stages.order import Fitted, Order, Place
+from geoml_cli.stages.places_model import model_of
 from geoml_cli.stages.train import length_of
 
 log = logging.getLogger("geoml")
@@ -169,6 +170,12 @@ def network_of(order: Order, feed: Feed) -> tuple[networks.Network, dict[str, to
         network.value_mean.copy_(torch.from_numpy(feed.shift))
         network.value_std.copy_(torch.from_numpy(feed.spread))
     tune.choose(network, given["tune"])
+    if given["location_weights"]:
+        start = model_of(order.parts["location_encoder"], given["location_weights"]).build()
+        for sensor in network.sensors:
+            encoder: Any = sensor.location.encoder  # type: ignore[union-attr]
+            encoder.load_state_dict(start.state_dict())
+            encoder.requires_grad_(given["tune"] == "all")
     return network, before
 
 

@@ -1,6 +1,7 @@
 """What a model folder says besides its weights: the contract, the ground it saw, its STAC Item, its curves."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from geoml_cli.geo.bounds import footprint
 from geoml_cli.geo.grid import LONLAT, Grid
 from geoml_cli.geo.splits import Split
 from geoml_cli.stages.base import checkpoint_of
+from geoml_cli.stages.places_model import model_of
+from geoml_cli.stages.spelled import is_local
 
 RIM_POINTS = 65  # a side of a scene's footprint, so that curved edges stay inside
 
@@ -91,6 +94,7 @@ def contract(
         "network": order.spec | {k: order.recorded(k) for k in recorded[1:]},
         "base": base_of(given, out) if any(one.partial for one in fitted) else None,
         "started_from": base_of(given, out) if given["encoder_weights"] else None,
+        "place_started_from": _place_of(order, out) if given["location_weights"] else None,
         "sensors": [
             {key: one.get(key) for key in ("name", "bands", "dtype", "gsd_m", "frames")}
             for one in sensors
@@ -155,6 +159,14 @@ def _kept(progress: Any) -> dict[str, Any]:
 def base_of(given: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """The checkpoint that the stored tensors are changes of; its place is told from the model folder."""
     return checkpoint_of(given["encoder_weights"]).recorded(out)
+
+
+def _place_of(order: Any, out: Path) -> dict[str, Any]:
+    """The weights that the location encoder began with."""
+    name = order.given["location_weights"]
+    found = model_of(order.parts["location_encoder"], name)
+    path = os.path.relpath(name, out) if is_local(name) else name
+    return {"path": path, "tensors_sha256": found.weights, "licence": found.licence}
 
 
 def item_of_model(

@@ -6,8 +6,8 @@ from geoml_cli.core.aim import Aim
 from geoml_cli.errors import GeomlError
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.model import Model
-from geoml_cli.formats.package import PKG
-from geoml_cli.stages.base import HF, Checkpoint, checkpoint_of
+from geoml_cli.formats.package import HF, PKG
+from geoml_cli.stages.base import Checkpoint, checkpoint_of
 
 
 def load_networks(model: Model, spec: dict[str, Any]) -> list[Any]:

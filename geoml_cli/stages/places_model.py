@@ -11,16 +11,18 @@ from torch import nn
 
 from geoml_cli import registry
 from geoml_cli.core.base import State, load_base, read_state, read_tensor
-from geoml_cli.errors import GeomlError
+from geoml_cli.errors import GeomlError, UsageMistake
 from geoml_cli.formats.digest import digest_file
 from geoml_cli.formats.jsonfile import read_json, sha256_of
+from geoml_cli.formats.model import NAME, RELEASE, read_model, tells_places
 from geoml_cli.formats.package import PKG, read_packed
 from geoml_cli.formats.stamp import Input
 from geoml_cli.stages.base import checkpoint_of
-from geoml_cli.stages.carried import part_inputs, spelled
+from geoml_cli.stages.carried import network_spec, part_inputs, spelled
 
 ROOM = "location_encoders"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS = RELEASE, "model.safetensors"
+TRAINED = "sensors.0.location.encoder."  # prefix in a network of ours
 KINDS = ("geoclip-location-encoder", "geoclip-geolocation")
 PACKAGE, SIGMA = "geoclip", "1-16-256"
 IMAGE = "image_encoder.mlp."
@@ -45,6 +47,7 @@ class PlaceModel:
     inputs: list[Input] = field(default_factory=list)
     image: Callable[[], nn.Module] | None = None
     logit_scale: float | None = None
+    licence: str | None = None
     seed: int = 0
 
     def about(self) -> dict[str, Any]:
@@ -85,7 +88,8 @@ def encoder_model(spec: str, weights: str | None, seed: int) -> PlaceModel:
         load_base(module, spec, state, weights, room=ROOM)
         return module.eval()
 
-    return PlaceModel(weights, spec, loaded, digest_tensors(state), [*inputs, base.input])
+    read = [*inputs, base.input]
+    return PlaceModel(weights, spec, loaded, digest_tensors(state), read, licence=base.licence)
 
 
 def _spelled(name: str, options: dict[str, Any]) -> str:
@@ -95,8 +99,24 @@ def _spelled(name: str, options: dict[str, Any]) -> str:
     return f"{name}:{words}" if words else name
 
 
-def published_model(name: str) -> PlaceModel:
-    """GeoCLIP, of its package or of a release: `pkg:geoclip`, `pkg:PATH.whl`, or a folder."""
+def model_of(encoder: str | None, weights: str, seed: int = 0) -> PlaceModel:
+    """A location encoder from its weights: those of a whole model tell which one it is, others need its name."""
+    if not tells_places(weights):
+        if encoder is None:
+            raise UsageMistake(f"--location-weights {weights}: of which --location-encoder?")
+        return encoder_model(encoder, weights, seed)
+    found = published_model(weights)
+    if encoder is not None and registry.parse(ROOM, encoder) != registry.parse(ROOM, found.spec):
+        raise UsageMistake(f"--location-encoder {encoder}: {weights} holds {found.spec}")
+    return found
+
+
+def published_model(name: str, trust_code: bool = False) -> PlaceModel:
+    """A whole model: GeoCLIP, of its package or of a release (`pkg:geoclip`, `pkg:PATH.whl`, or a folder), or one that
+    was trained on places alone, of which an ensemble's first member is taken.
+    """
+    if not name.startswith(PKG) and (Path(name) / NAME).is_file():
+        return _trained(name, trust_code)
     sigma, state, inputs = _of_package(name) if name.startswith(PKG) else _of_folder(Path(name))
     places = registry.load(ROOM, PACKAGE).rename(state)
     images = {k.removeprefix(IMAGE): v for k, v in state.items() if k.startswith(IMAGE)}
@@ -115,11 +135,32 @@ def published_model(name: str) -> PlaceModel:
         return module.eval()
 
     found = PlaceModel(name, spec, build, digest_tensors(places), inputs)
+    if name.startswith(PKG):
+        found.licence = read_packed(f"{name}/{next(iter(FILES))}", (".pth",)).licence
     if {"0.weight", "2.weight"} <= images.keys():
         found.image = image
     if "logit_scale" in state:
         found.logit_scale = float(state["logit_scale"].double().exp())
     return found
+
+
+def _trained(name: str, trust_code: bool) -> PlaceModel:
+    model = read_model(name)
+    spec = str(network_spec(model, trust_code)["location_encoder"])
+    state = {
+        key.removeprefix(TRAINED): value
+        for key, value in model.weights()[0].items()
+        if key.startswith(TRAINED)
+    }
+
+    def build() -> nn.Module:
+        module = registry.make(ROOM, spec)
+        module.load_state_dict(state)
+        return module.eval()
+
+    stamp = model.folder / NAME
+    inputs = [Input(str(stamp), "model", digest_file(stamp))]
+    return PlaceModel(name, spec, build, digest_tensors(state), inputs)
 
 
 def _of_package(name: str) -> tuple[str, State, list[Input]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from geoml_cli import __version__
 from geoml_cli.errors import GeomlError
+from geoml_cli.formats.package import HF, PKG
 from geoml_cli.formats.stamp import read_record, stamp_in
 
 NAMED = (
@@ -49,7 +50,7 @@ def home(path: str) -> Path | None:
 
 def is_local(path: str) -> bool:
     """Whether a recorded input is a file that can be looked for."""
-    return path != "-" and "://" not in path and not path.startswith("/vsi")
+    return path != "-" and "://" not in path and not path.startswith(("/vsi", HF, PKG))
 
 
 def place_of(path: str, owner: Path) -> str:
@@ -83,7 +84,8 @@ def _words(record: dict[str, Any], owner: Path) -> Iterator[str]:
     for role, paths in by_role.items():
         if role not in IMPLIED and role not in NAMED and not role.endswith("asset"):
             flag, _, name = role.partition("=")
-            yield from (f"--{SAID.get(flag, flag)}", f"{name}=" * bool(name) + _typed(paths[0]))
+            flag = SAID.get(flag, flag).replace("_", "-")
+            yield from (f"--{flag}", f"{name}=" * bool(name) + _typed(paths[0]))
     usual = _usual(record["verb"]) if record["version"] == __version__ else {}
     parts = {f"parts/{Path(path).name}": path for path in by_role.get("part", [])}
     for key, value in sorted(record["arguments"].items()):

@@ -1,7 +1,7 @@
 """The maps that a run of `predict` is to make: what is shown, on which grid, in which windows."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from geoml_cli.core import lattice
 from geoml_cli.core.lattice import Lattice
 from geoml_cli.errors import GeomlError, NothingMatched, UsageMistake
 from geoml_cli.formats.embeddings import is_embeddings
+from geoml_cli.formats.model import sees_places
 from geoml_cli.formats.points import is_places
 from geoml_cli.formats.stamp import Input, stamp_in
 from geoml_cli.formats.tileset import NAME, Tiles
@@ -130,11 +131,6 @@ def _of_grid(wish: Wish, opened: Opened) -> Target:
     grid = grid_of(wish.like, wish.bbox, wish.crs, wish.resolution)
     shown = ShownGrid(grid)
     return _target("map", "the grid", _times([], None, True), shown, wish, opened.head)
-
-
-def sees_places(head: Mapping[str, Any]) -> bool:
-    """Whether a model is shown longitude and latitude and nothing else."""
-    return bool(head.get("network", {}).get("location_join") == "alone")
 
 
 def _of_scenes(named: list[Any], wish: Wish, opened: Opened) -> tuple[list[Target], list[Input]]:

@@ -1,6 +1,7 @@
 """Fit a model on tiles: check, fit each member, score it on held ground, write the model folder."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from geoml_cli import registry
@@ -42,6 +43,7 @@ def run(
     features: Sequence[str] = (),
     log_target: bool = False,
     location_encoder: str | None = None,
+    location_weights: str | None = None,
     location_join: str | None = None,
     location_dropout: float | None = None,
     sensor: Sequence[str] = (),
@@ -91,6 +93,7 @@ def run(
     found, usually = opened(tiles, label_column, wish, seed, task, features, lonlat)
     task, encoder = task or usually["task"], encoder or usually["encoder"]
     given |= {"task": task, "encoder": encoder, "batch": batch or usually["batch"]}
+    location_encoder, place_inputs = _started(location_encoder, location_weights)
     given |= told_place(usually, location_encoder, location_join, location_dropout)
     kind = registry.make("tasks", task)
     try:
@@ -125,6 +128,7 @@ def run(
         Input(str(found.stamp), "tiles", digest_file(found.stamp)),
         *part_inputs([one for one in (*parts.values(), *augments) if one]),
         *base_inputs(encoder_weights),
+        *place_inputs,
     ]
     if manners.dry_run:
         plan(manners, say_plan(found, out, parts, arguments))
@@ -223,7 +227,7 @@ def told_place(
 
 # what a run is given that changes no byte of the model, or that is recorded as an input
 UNRECORDED = (
-    *("tiles", "out", "manners", "device", "encoder_weights"),
+    *("tiles", "out", "manners", "device", "encoder_weights", "location_weights"),
     *("checkpoint_every_s", "tensorboard"),
 )
 
@@ -279,6 +283,17 @@ def chosen_sensors(tiles: Tiles, wanted: Sequence[str]) -> list[str]:
         if name not in have:
             raise GeomlError(f"no sensor called {name}; the tiles have {', '.join(have)}")
     return [name for name in have if not wanted or name in wanted]
+
+
+def _started(encoder: str | None, weights: str | None) -> tuple[str | None, list[Input]]:
+    """The location encoder with the options that its checkpoint tells, and the checkpoint as an input."""
+    if weights is None:
+        return encoder, []
+    from geoml_cli.stages.places_model import model_of
+
+    found = model_of(encoder, weights)
+    read = [one for one in found.inputs if one.role != "part"]  # parts are told with the others
+    return found.spec, [replace(one, role="location_weights") for one in read]
 
 
 def base_inputs(path: str | None) -> list[Input]:
