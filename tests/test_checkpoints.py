@@ -111,6 +111,7 @@ def geoml(*words, **told):
     return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **told})
 
 
+@pytest.mark.slow
 def test_a_repository_of_the_hub_is_a_checkpoint_also_without_it(here, hub):
     server, told = hub
     words = ["train", "tiles/", *UNET, "--tune", "head", "--encoder-weights", "hf:owner/net"]
@@ -138,6 +139,7 @@ def test_a_repository_of_the_hub_is_a_checkpoint_also_without_it(here, hub):
     assert "hf:owner/net" in got.stderr
 
 
+@pytest.mark.slow
 def test_a_repository_that_is_not_there_is_said(here, hub):
     _, told = hub
     got = geoml(

@@ -350,7 +350,7 @@ def kill_after(words, seconds):
     process.wait()
 
 
-@pytest.mark.parametrize("out", ["e.parquet", "d/"])
+@pytest.mark.parametrize("out", ["e.parquet", pytest.param("d/", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_to_the_same_bytes(here, out):
     words = ["embed", "scene.tif", "--encoder", "resnet", "--window", "32", "--batch", "1"]
     whole = Path("whole")

@@ -38,6 +38,7 @@ def test_clouds_are_mapped_by_a_network_out_of_a_wheel(tmp_path):
     assert table["class"].isin(["background", "cloud", "cloud shadow"]).all()
 
 
+@pytest.mark.slow
 def test_tiles_like_a_beach_are_found(tmp_path):
     left = shutil.ignore_patterns("*.parquet", "*.png", "*.gpkg", "*.json")
     shutil.copytree(ROOT / "examples/landcover/data", tmp_path / "landcover/data")
@@ -76,6 +77,7 @@ def test_masked_pretraining_fills_embeds_and_is_tuned(tmp_path, name):
     assert "geoml train" in first.stdout and "geoml train" not in second.stdout
 
 
+@pytest.mark.slow
 def test_displaced_images_are_brought_back(tmp_path):
     left = shutil.ignore_patterns("*.tif", "*.json", "aligned", "unbent")
     shutil.copytree(ROOT / "examples/landcover/data", tmp_path / "landcover/data")

@@ -159,7 +159,7 @@ def dates(folder):
     return [f"d{t}.tif" for t in range(3)]
 
 
-@pytest.mark.parametrize("how, least", [("stack", 0.9), ("attention", 0.4), ("mean", 0.0)])
+@pytest.mark.parametrize("how, least", [("stack", 0.9), ("attention", 0.4), pytest.param("mean", 0.0, marks=pytest.mark.slow)])
 def test_several_dates(here, how, least):
     words = ("--labels", "labels.gpkg", "--label-column", "class", "--frames", "all")
     tile(*dates(here), *words)
@@ -170,7 +170,7 @@ def test_several_dates(here, how, least):
     assert said == 2  # one date is not three
 
 
-@pytest.mark.parametrize("fuse", ["middle", "late"])
+@pytest.mark.parametrize("fuse", ["middle", pytest.param("late", marks=pytest.mark.slow)])
 def test_two_sensors_tell_more_than_one(here, fuse):
     truth = made.regions(SIDE, SIDE)
     rng = np.random.default_rng(0)

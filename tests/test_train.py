@@ -112,7 +112,9 @@ def command(*words):
     return [sys.executable, "-m", "geoml_cli", *map(str, words)]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_goes_on_to_the_same_bytes(tiles, signum):
     words = ["train", "tiles/", *SMALL, "--epochs", 40, "--patience", 0]
     assert run([*map(str, words), "-o", "whole/"]) == 0
