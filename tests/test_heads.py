@@ -14,8 +14,10 @@ from geoml_cli.core.layers.fpn import Rise
 from geoml_cli.errors import UsageMistake
 
 PARITY = Path(__file__).parents[2] / "shared/parity"
-HEADS = [  # those that want tokens are tried with encoders that give such
-    name for name in registry.names("heads") if registry.constant("heads", name, "MAPS") != "tokens"
+HEADS = [  # those that want tokens are tried with encoders that give such; identity has nothing to learn
+    name
+    for name in registry.names("heads")
+    if registry.constant("heads", name, "MAPS") != "tokens" and name != "identity"
 ]
 NARROW = {  # options that keep a head small
     "cloud-profile": ["narrow=64"],
@@ -120,6 +122,14 @@ def test_outputs_have_the_resolution_that_is_promised(spec, stride):
     strides = [4, 8, 16, 32]
     maps = maps_of(strides, (64, 96))
     assert make(spec, maps, strides).eval()(maps).shape[-2:] == (64 // stride, 96 // stride)
+
+
+def test_an_answer_that_the_encoder_gives_is_left_as_it_is():
+    maps = maps_of([4, 8])
+    head = registry.make("heads", "identity", [6, 8], [4, 8], 8)
+    assert head(maps) is maps[-1] and not list(head.parameters())
+    with pytest.raises(UsageMistake, match="gives 8 channels where 3 are wanted"):
+        registry.make("heads", "identity", [6, 8], [4, 8], 3)
 
 
 @pytest.mark.parametrize("spec", ["linear", "mlp:depth=0"])

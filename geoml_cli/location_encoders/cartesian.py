@@ -35,7 +35,7 @@ def build(
     """Build it.
 
     `network` on it: none, linear, mlp, fcnet or siren, of `hidden` channels and `layers` (as is usual where not
-    given), to `out` channels; with 0 the last matrix is left to a head.
+    given), to `out` channels.
     """
     basis = Cartesian()
     return PlaceEncoder(

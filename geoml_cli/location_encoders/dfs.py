@@ -49,7 +49,7 @@ def build(
     """Build it of `frequencies` scales: 4 F + 4 F^2 columns.
 
     `network` on it: none, linear, mlp, fcnet or siren, of `hidden` channels and `layers` (as is usual where not
-    given), to `out` channels; with 0 the last matrix is left to a head.
+    given), to `out` channels.
     """
     basis = DoubleFourier(frequencies)
     return PlaceEncoder(

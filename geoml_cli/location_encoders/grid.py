@@ -46,7 +46,7 @@ def build(
     dateline then.
 
     `network` on it: none, linear, mlp, fcnet or siren, of `hidden` channels and `layers` (as is usual where not
-    given), to `out` channels; with 0 the last matrix is left to a head.
+    given), to `out` channels.
     """
     basis = Grid(min_radius, max_radius, frequencies, turns)
     return PlaceEncoder(

@@ -49,7 +49,7 @@ def build(
     """Build it of `features` directions for each `sigma`, as in 0.5-2-8: 2 * features columns a sigma.
 
     `network` on it: none, linear, mlp, fcnet or siren, of `hidden` channels and `layers` (as is usual where not
-    given), to `out` channels; with 0 the last matrix is left to a head.
+    given), to `out` channels.
     """
     basis = RandomFourier(_sigmas(sigma), features, seed)
     return PlaceEncoder(

@@ -50,7 +50,7 @@ def build(
     `plus` adds the columns of the grid (sphereC+).
 
     `network` on it: none, linear, mlp, fcnet or siren, of `hidden` channels and `layers` (as is usual where not
-    given), to `out` channels; with 0 the last matrix is left to a head.
+    given), to `out` channels.
     """
     basis = SphereC(min_radius, max_radius, frequencies, turns, plus)
     return PlaceEncoder(

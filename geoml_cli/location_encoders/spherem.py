@@ -55,7 +55,7 @@ def build(
     `plus` adds the columns of the grid (sphereM+).
 
     `network` on it: none, linear, mlp, fcnet or siren, of `hidden` channels and `layers` (as is usual where not
-    given), to `out` channels; with 0 the last matrix is left to a head.
+    given), to `out` channels.
     """
     basis = SphereM(min_radius, max_radius, frequencies, turns, plus)
     return PlaceEncoder(

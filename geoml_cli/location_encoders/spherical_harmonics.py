@@ -40,7 +40,7 @@ def build(
     """Build it of degrees 0 to `degrees` - 1 (L of the papers); `variant` standard, fixed, satclip or closed-form.
 
     `network` on it: none, linear, mlp, fcnet or siren, of `hidden` channels and `layers` (as is usual where not
-    given), to `out` channels; with 0 the last matrix is left to a head.
+    given), to `out` channels.
     """
     basis = Harmonics(degrees, variant)
     return PlaceEncoder(

@@ -45,7 +45,7 @@ def build(
     """Build it of waves of `frequencies` radii, geometric from `min_radius` to `max_radius`.
 
     `network` on it: none, linear, mlp, fcnet or siren, of `hidden` channels and `layers` (as is usual where not
-    given), to `out` channels; with 0 the last matrix is left to a head.
+    given), to `out` channels.
     """
     basis = Theory(min_radius, max_radius, frequencies)
     return PlaceEncoder(

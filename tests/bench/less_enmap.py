@@ -31,7 +31,8 @@ HYPER = (
     *("--task", "reconstruct", "--objective", "hyper-mae", "--encoder", ENCODER),
     *("--head", "hyper-mae:width=48,layers=1,heads=4,rank=4", "--lr", "1e-3", "--ema", "0"),
 )
-RATES = ("3e-4", "1e-3", "3e-3")
+RATES = ("1e-3", "3e-3")
+LONGER = 3  # times the steps of fine-tuning are those of pretraining
 
 
 def tiles_of(folder: Path, every: int) -> Path:
@@ -123,7 +124,8 @@ def main() -> None:
     tiles = tiles_of(given.folder, given.every)
     place, steps = given.folder / f"every-{given.every}", str(given.steps)
     budget = ("--steps", steps, "--batch", "4")
-    base = train(tiles, place / "hyper", *HYPER, *budget)
+    longer = ("--steps", str(LONGER * given.steps), "--batch", "4")
+    base = train(tiles, place / "hyper", *HYPER, *longer)
     kinds = {
         "LESS ViT": ("--encoder", ENCODER, *HEAD),
         "LESS ViT after Hyper-MAE": ("--encoder", ENCODER, *HEAD, "--encoder-weights", str(base)),

@@ -18,11 +18,8 @@ def network_on(
 ) -> nn.Module | None:
     """Build a network on `channels` features; None for the kind `none`.
 
-    `layers` are hidden layers of an mlp or a siren (2 if not given), residual blocks of a fcnet (4). With `out` 0 the
-    last matrix is left out, and a head's is what the authors' last one is: `hidden` channels come out.
+    `layers` are hidden layers of an mlp or a siren (2 if not given), residual blocks of a fcnet (4).
     """
-    if kind in ("mlp", "fcnet", "siren") and out == 0 and layers == 0:
-        raise UsageMistake(f"network={kind}: with layers=0 and out=0 nothing is left of it")
     if kind not in KINDS:
         raise UsageMistake(f"network={kind}: one of {', '.join(KINDS)}")
     if kind == "none":
@@ -49,12 +46,11 @@ class Mlp(nn.Module):
 
     def __init__(self, channels: int, hidden: int, layers: int, out: int, dropout: float) -> None:
         super().__init__()
-        self.out_channels, self.dropout = out or hidden, dropout
+        self.out_channels, self.dropout = out, dropout
         parts: list[nn.Module] = []
         for i in range(layers):
             parts += [nn.Linear(hidden if i else channels, hidden), nn.ReLU()]
-        last = nn.Linear(hidden if layers else channels, out) if out else nn.Identity()
-        self.features = nn.Sequential(*parts, last)
+        self.features = nn.Sequential(*parts, nn.Linear(hidden if layers else channels, out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, channels) -> (N, out)."""
@@ -85,10 +81,10 @@ class FcNet(nn.Module):
 
     def __init__(self, channels: int, hidden: int, layers: int, out: int, dropout: float) -> None:
         super().__init__()
-        self.out_channels = out or hidden
+        self.out_channels = out
         blocks = [Residual(hidden, dropout) for _ in range(layers)]
         self.feats = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), *blocks)
-        self.class_emb: nn.Module = nn.Linear(hidden, out, bias=False) if out else nn.Identity()
+        self.class_emb = nn.Linear(hidden, out, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, channels) -> (N, out)."""
@@ -108,15 +104,14 @@ class Siren(nn.Module):
 
     def __init__(self, channels: int, hidden: int, layers: int, out: int, dropout: float) -> None:
         super().__init__()
-        self.out_channels, self.dropout = out or hidden, dropout
+        self.out_channels, self.dropout = out, dropout
         widths = [channels] + [hidden] * layers
         self.layers = nn.ModuleList(
             nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.last_layer: nn.Module = nn.Linear(widths[-1], out) if out else nn.Identity()
+        self.last_layer = nn.Linear(widths[-1], out)
         for i, part in enumerate((*self.layers, self.last_layer)):
-            if not isinstance(part, nn.Linear):
-                continue
+            assert isinstance(part, nn.Linear)
             width = part.in_features
             reach = 1 / width if i == 0 else math.sqrt(6 / width) / self.after
             nn.init.uniform_(part.weight, -reach, reach)
