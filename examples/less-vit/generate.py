@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
         folder / "labels.tif", "w", dtype="uint8", count=1, nodata=255, **grid
     ) as out:
         out.write(share.argmax(0).astype("uint8"), 1)
-        out.update_tags(**{str(i): name for i, name in enumerate(CLASSES)})
+        out.update_tags(**{f"CLASS_{i}": name for i, name in enumerate(CLASSES)})
     bands = [{"name": f"b{i + 1:02}", "eo:center_wavelength": nm / 1000, "unit": "reflectance"} for i, nm in enumerate(NM)]  # fmt: skip
     asset = {"href": "scene.tif", "type": "image/tiff; application=geotiff", "roles": ["data"], "gsd": GSD_M, "bands": bands}  # fmt: skip
     item = {

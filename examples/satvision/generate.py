@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
         folder / "clouds.tif", "w", dtype="uint8", count=1, nodata=255, **grid
     ) as out:
         out.write((cover > 0.3).astype("uint8"), 1)
-        out.update_tags(**{"0": "clear", "1": "cloud"})
+        out.update_tags(CLASS_0="clear", CLASS_1="cloud")
 
 
 if __name__ == "__main__":
