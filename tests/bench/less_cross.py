@@ -39,7 +39,7 @@ LANDSAT = {
 }  # fmt: skip
 MATCHED = {name: SENTINEL[name] for name in LANDSAT}
 SETS = {"sentinel": SENTINEL, "matched": MATCHED, "landsat": LANDSAT}
-LESS = "less-vit:width=48,layers=2,heads=4,patch=2,rank=4"
+LESS = "less-vit:width=48,layers=2,heads=4,patch=4,rank=4"
 KINDS = {
     "LESS ViT, all bands of Sentinel-2": ("sentinel", LESS, "fcn:width=32,skips=0"),
     "LESS ViT, matched bands": ("matched", LESS, "fcn:width=32,skips=0"),
@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.less_cross")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=1000)
     given = parser.parse_args()
     tiles = {name: tiles_of(given.folder, name) for name in SETS}
     budget = ("--steps", str(given.steps), "--batch", "4")
