@@ -125,7 +125,9 @@ def main() -> None:
     given = parser.parse_args()
     tiles = {name: tiles_of(given.folder, name) for name in SETS}
     budget = ("--steps", str(given.steps), "--batch", "4")
-    print("| learnt from Sentinel-2 | rate | asked on Sentinel-2 | asked on Landsat 8 |\n|---|---|---|---|")
+    print(
+        "| learnt from Sentinel-2 | rate | asked on Sentinel-2 | asked on Landsat 8 |\n|---|---|---|---|"
+    )
     for name, (sensor, encoder, head) in KINDS.items():
         short = name.replace(" ", "-").replace(",", "").lower()
 

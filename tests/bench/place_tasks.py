@@ -45,7 +45,9 @@ def on_land(lonlat: np.ndarray) -> np.ndarray:
 
 def anywhere(count: int, seed: int) -> np.ndarray:
     """Places (n, 2), as dense anywhere on the sphere."""
-    x, y, z = np.random.RandomState(seed).normal(size=(3, count))  # the authors' generator, so their points
+    x, y, z = np.random.RandomState(seed).normal(
+        size=(3, count)
+    )  # the authors' generator, so their points
     return np.degrees([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))]).T
 
 
@@ -112,7 +114,16 @@ def run(folder: Path, name: str, seed: int, encoder: str | None = None) -> dict[
     target, rates, shape = TASKS[name]
     encoder = encoder or f"spherical-harmonics:network=siren,{shape}"
     line = [sys.executable, "-m", "geoml_cli", "train", str(folder / f"{name}.parquet"), "-q"]
-    line += ["--target", target, "--location-encoder", encoder, *RECIPE, *rates.split(), "--seed", str(seed)]
+    line += [
+        "--target",
+        target,
+        "--location-encoder",
+        encoder,
+        *RECIPE,
+        *rates.split(),
+        "--seed",
+        str(seed),
+    ]
     subprocess.run([*line, "-o", str(out)], check=True, stdout=subprocess.DEVNULL)
     told = json.loads((out / "scores.json").read_text())["metrics"]
     epochs = json.loads((out / "model.json").read_text())["best"][0]["epochs"]

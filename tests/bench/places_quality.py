@@ -1,0 +1,262 @@
+"""What encoders of places are worth: climate, land cover and people of 20,000 places, and the weather of 3,076 stations.
+
+python -m bench.places_quality [--only NAME]...
+
+Each encoder with a ridge and with a small network on it, beside nearest neighbours, trees and a Gaussian process of
+scikit-learn; on ground that is held out as a chequerboard of 10 degrees, as a continent, and at random. What a probe may choose,
+it chooses on cells within its training ground. Needs ../shared and the wheel of GeoCLIP.
+"""
+
+import argparse
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas
+import torch
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.metrics import r2_score
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from torch import nn
+
+from bench.sets import DATA
+from geoml_cli import registry
+from geoml_cli.stages.places_model import published_model
+
+ENCODERS = {
+    "direct": "direct",
+    "wrap": "wrap",
+    "cartesian": "cartesian",
+    "grid": "grid",
+    "theory": "theory",
+    "sphereC+": "spherec:plus=true",
+    "sphereM+": "spherem:plus=true",
+    "DFS": "dfs",
+    "RFF on the sphere": "rff:sigma=1,features=256",
+    "harmonics L=10": "spherical-harmonics:degrees=10",
+    "harmonics L=20": "spherical-harmonics:degrees=20",
+    "harmonics L=40": "spherical-harmonics:degrees=40",
+}
+WIDE = 600  # columns from which on a network is not tried: it takes long, and overfits
+ALPHAS = (1e-2, 1.0, 1e2, 1e4)
+EPOCHS, PATIENCE, BATCH, RATE = 40, 8, 256, 2e-3
+LEFT_OUT = 0.5  # share of the samples in training whose harmonics are hidden from ours
+MEMBERS = 3  # networks of ours that are averaged
+
+
+def encoded(spec: str, lonlat: np.ndarray) -> np.ndarray:
+    """Vectors (n, D) of places."""
+    with torch.no_grad():
+        return registry.make("location_encoders", spec).eval()(torch.from_numpy(lonlat)).float().numpy()  # fmt: skip
+
+
+def geoclip(lonlat: np.ndarray) -> np.ndarray:
+    """GeoCLIP's vectors, of the published wheel."""
+    with torch.no_grad():
+        return published_model("pkg:geoclip").build()(torch.from_numpy(lonlat)).float().numpy()
+
+
+def cells(lonlat: np.ndarray) -> np.ndarray:
+    """Cells of 10 degrees, numbered so that neighbours differ in parity."""
+    col, row = np.floor(lonlat / 10).astype(int).T
+    return (col + 18) + 37 * (row + 9)
+
+
+def even(lonlat: np.ndarray) -> np.ndarray:
+    """Which places lie on the even cells of the chequerboard."""
+    return np.floor(lonlat / 10).astype(int).sum(1) % 2 == 0
+
+
+def held_cells(lonlat: np.ndarray, train: np.ndarray, seed: int, share: float = 0.15) -> np.ndarray:
+    """A share of the cells of the training ground, to choose on."""
+    own = np.unique(cells(lonlat)[train])
+    drawn = np.random.default_rng(seed).choice(own, int(len(own) * share), replace=False)
+    return train & np.isin(cells(lonlat), drawn)
+
+
+class Summed(nn.Module):
+    """Two hidden layers; the first adds up what each block of columns says, and all but the first block may be hidden."""
+
+    def __init__(self, widths: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.first = nn.ModuleList(nn.Linear(w, 256) for w in widths)
+        self.rest = nn.Sequential(
+            nn.GELU(), nn.Dropout(0.3), nn.Linear(256, 256), nn.GELU(), nn.Dropout(0.3), nn.Linear(256, outputs),
+        )  # fmt: skip
+
+    def forward(self, blocks: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(n, D) each -> (n, outputs)."""
+        said = self.first[0](blocks[0])
+        for layer, block in zip(self.first[1:], blocks[1:], strict=True):
+            more = layer(block)
+            if self.training:
+                more = more * (torch.rand(len(block), 1) >= LEFT_OUT)
+            said = said + more
+        return self.rest(said)
+
+
+def network(
+    blocks: Sequence[np.ndarray], y: np.ndarray, train: np.ndarray, stop: np.ndarray, seed: int
+) -> np.ndarray:
+    """Answers (n, K), chances or standardised values, of a network that is stopped on `stop`."""
+    torch.manual_seed(seed)
+    told = [scaled(x, train) for x in blocks]
+    values = y.dtype.kind == "f"
+    target = torch.from_numpy(y).float() if values else torch.from_numpy(y)
+    net = Summed([x.shape[1] for x in told], 1 if values else int(y.max()) + 1)
+    rows = torch.from_numpy(np.flatnonzero(train & ~stop))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-2)
+    steps = EPOCHS * -(-len(rows) // BATCH)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    best, kept, waited = -np.inf, net.state_dict(), 0
+    for _ in range(EPOCHS):
+        net.train()
+        for some in rows[torch.randperm(len(rows))].split(BATCH):
+            out = net([x[some] for x in told])
+            one = nn.functional.mse_loss(out[:, 0], target[some]) if values else nn.functional.cross_entropy(out, target[some])  # fmt: skip
+            optimizer.zero_grad(), one.backward(), optimizer.step(), rate.step()
+        found = score(y[stop], answers(net, [x[torch.from_numpy(stop)] for x in told], values))
+        if found > best:
+            best, waited = found, 0
+            kept = {k: v.clone() for k, v in net.state_dict().items()}
+        else:
+            waited += 1
+            if waited == PATIENCE:
+                break
+    net.load_state_dict(kept)
+    return answers(net, told, values)
+
+
+@torch.no_grad()
+def answers(net: nn.Module, told: Sequence[torch.Tensor], values: bool) -> np.ndarray:
+    """What it says of all rows."""
+    out = net.eval()(told)
+    return out.numpy() if values else out.softmax(1).numpy()
+
+
+def scaled(x: np.ndarray, train: np.ndarray) -> torch.Tensor:
+    """Standardised by the training ground."""
+    return torch.from_numpy((x - x[train].mean(0)) / (x[train].std(0) + 1e-6)).float()
+
+
+def score(y: np.ndarray, said: np.ndarray) -> float:
+    """Accuracy of chances or of classes, R2 of values."""
+    if y.dtype.kind == "f":
+        return float(r2_score(y, said[:, 0] if said.ndim == 2 else said))
+    return float(((said.argmax(1) if said.ndim == 2 else said) == y).mean())
+
+
+Probe = Callable[
+    [np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray
+]  # y, train, stop, lonlat -> said
+
+
+def ridge(x: np.ndarray) -> Probe:
+    """A ridge whose strength is chosen on `stop`."""
+
+    def fit(y: np.ndarray, train: np.ndarray, stop: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
+        told, kind = scaled(x, train).numpy(), Ridge if y.dtype.kind == "f" else RidgeClassifier
+        inner = train & ~stop
+        best = max(ALPHAS, key=lambda a: score(y[stop], kind(alpha=a).fit(told[inner], y[inner]).predict(told[stop])))  # fmt: skip
+        return kind(alpha=best).fit(told[train], y[train]).predict(told)
+
+    return fit
+
+
+def networks(blocks: Sequence[np.ndarray], members: int = 1) -> Probe:
+    """Networks on blocks of columns, averaged."""
+
+    def fit(y: np.ndarray, train: np.ndarray, stop: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
+        return np.mean([network(blocks, y, train, stop, seed) for seed in range(members)], axis=0)
+
+    return fit
+
+
+def fitted(classifier: Callable[[], object], regressor: Callable[[], object], x: np.ndarray) -> Probe:  # fmt: skip
+    """An estimator of scikit-learn."""
+
+    def fit(y: np.ndarray, train: np.ndarray, stop: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
+        model = regressor() if y.dtype.kind == "f" else classifier()
+        return model.fit(x[train], y[train]).predict(x)  # type: ignore[attr-defined]
+
+    return fit
+
+
+def process() -> GaussianProcessRegressor:
+    """Matern 3/2 with its own noise."""
+    kernel = ConstantKernel(1.0) * Matern(0.3, nu=1.5) + WhiteKernel(0.1)
+    return GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
+
+
+def probes(lonlat: np.ndarray, few: bool) -> Iterator[tuple[str, Probe, bool]]:
+    """Rows of the table: name, probe, and whether it is of values alone."""
+    for name, spec in ENCODERS.items():
+        x = encoded(spec, lonlat)
+        yield f"{name}, ridge", ridge(x), False
+        if x.shape[1] < WIDE:
+            yield f"{name}, network", networks([x]), False
+    clip, harmonics = geoclip(lonlat), encoded("spherical-harmonics:degrees=20", lonlat)
+    yield "GeoCLIP, ridge", ridge(clip), False
+    yield "GeoCLIP, network", networks([clip]), False
+    yield "ours: GeoCLIP and harmonics L=20 that are left out at random, 3 networks", networks([clip, harmonics], MEMBERS), False  # fmt: skip
+    xyz = encoded("cartesian", lonlat)
+    every = np.column_stack([lonlat, xyz])
+    trees = [functools.partial(one, 300, n_jobs=1, random_state=0) for one in (ExtraTreesClassifier, ExtraTreesRegressor)]  # fmt: skip
+    neighbours = [functools.partial(one, 5, weights="distance") for one in (KNeighborsClassifier, KNeighborsRegressor)]  # fmt: skip
+    yield "5 nearest neighbours", fitted(*neighbours, xyz), False
+    yield "extremely random trees", fitted(*trees, every), False
+    if few:
+        yield "Gaussian process, Matern 3/2", fitted(process, process, xyz), True
+
+
+def table(
+    lonlat: np.ndarray, targets: dict[str, np.ndarray], splits: dict[str, np.ndarray], few: bool, only: Sequence[str]
+) -> None:  # fmt: skip
+    """Print a table: rows are probes, columns splits with their targets."""
+    print("| |" + "".join(f" {name}: {' / '.join(targets)} |" for name in splits))
+    print("|---|" + "---|" * len(splits))
+    for name, probe, _ in probes(lonlat, few):
+        if only and not any(one in name for one in only):
+            continue
+        row = []
+        for train in splits.values():
+            stop, found = held_cells(lonlat, train, 1), []
+            for y in targets.values():
+                z = (y - y[train].mean()) / y[train].std() if y.dtype.kind == "f" else y
+                found.append(score(z[~train], probe(z, train, stop, lonlat)[~train]))
+            row.append(" / ".join(f"{one:.3f}" if one > -1 else "< -1" for one in found))
+        print(f"| {name} | {' | '.join(row)} |", flush=True)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(prog="python -m bench.places_quality")
+    parser.add_argument("--only", action="append", default=[])
+    only = parser.parse_args().only
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    known = np.load(DATA.parent / "parity/loc_points.npz", allow_pickle=True)
+    lonlat, continent = known["lonlat"], known["continent"].astype(str)
+    half = rng.permutation(len(lonlat)) < len(lonlat) // 2
+    targets = {
+        "climate": np.unique(known["koppen5"], return_inverse=True)[1],
+        "land cover": np.unique(known["igbp"], return_inverse=True)[1],
+        "log people": known["logpop50km"],
+    }
+    splits = {"chequerboard": even(lonlat), "Africa held": continent != "AF", "random": half, "South America held": continent != "SA"}  # fmt: skip
+    table(lonlat, targets, splits, False, only)
+    stations = pandas.read_csv(
+        DATA / "e_location_tables/air_temperature_stations/stationDataAll.csv"
+    )
+    lonlat = stations[["Lon", "Lat"]].to_numpy(float)
+    half = rng.permutation(len(lonlat)) < len(lonlat) // 2
+    targets = {"temperature": stations["meanT"].to_numpy(float), "precipitation": stations["meanP"].to_numpy(float)}  # fmt: skip
+    print()
+    table(lonlat, targets, {"chequerboard": even(lonlat), "random": half}, True, only)
+
+
+if __name__ == "__main__":
+    main()
