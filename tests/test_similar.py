@@ -318,7 +318,19 @@ def test_a_model_of_embeddings_answers_tables_and_maps(tmp_path, monkeypatch, ca
     ground = geopandas.read_parquet("model/ground.parquet")
     assert set(ground["role"]) == {"train", "val", "test"}
     assert (
-        run(["embed", "scene.tif", "--encoder", "band-stats:patch=4", "--window", "16", "-o", "o.parquet"]) == 0
+        run(
+            [
+                "embed",
+                "scene.tif",
+                "--encoder",
+                "band-stats:patch=4",
+                "--window",
+                "16",
+                "-o",
+                "o.parquet",
+            ]
+        )
+        == 0
     )
     capfd.readouterr()
     assert run(["predict", "o.parquet", "--model", "model/", "-o", "x.parquet"]) == 1

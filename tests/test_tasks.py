@@ -159,7 +159,10 @@ def dates(folder):
     return [f"d{t}.tif" for t in range(3)]
 
 
-@pytest.mark.parametrize("how, least", [("stack", 0.9), ("attention", 0.4), pytest.param("mean", 0.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how, least",
+    [("stack", 0.9), ("attention", 0.4), pytest.param("mean", 0.0, marks=pytest.mark.slow)],
+)
 def test_several_dates(here, how, least):
     words = ("--labels", "labels.gpkg", "--label-column", "class", "--frames", "all")
     tile(*dates(here), *words)

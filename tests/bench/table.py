@@ -30,7 +30,7 @@ AT_ONCE = 2  # runs, each on one thread
 
 def train(tiles: Path, out: Path, *words: str) -> float:
     """Train, unless it is done; seconds it took, as the first run noted."""
-    noted = out.with_suffix(".seconds")
+    noted = out.parent / f"{out.name}.seconds"
     began = time.monotonic()
     command = [sys.executable, "-m", "geoml_cli", "train", str(tiles), *BUDGET, *words, "-q"]
     command += ["-o", str(out)]
