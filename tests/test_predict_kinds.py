@@ -231,7 +231,7 @@ def test_tiles_are_mapped_as_the_ground_they_are_of(here):
     assert made.content(here / "tiled").keys() == made.content(here / "maps").keys()
 
 
-@pytest.mark.parametrize("factor", [2, 5])
+@pytest.mark.parametrize("factor", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_finer_rasters_are_brought_to_the_models_pixels_and_back(here, factor, capsys):
     """Each pixel cut into squares of its own value: the map is the same, but for its edges."""
     classes(here)

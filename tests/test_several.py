@@ -51,6 +51,7 @@ def test_two_processes_end_with_the_weights_of_one(tiles):
     )
 
 
+@pytest.mark.slow
 def test_batch_norm_on_several_cpus_is_refused(tiles):
     done = several("--encoder", "unet:width=4,depth=1", *SAME, "-o", "two/")
     assert done.returncode != 0 and "group norm" in done.stderr
