@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import esda
 import geopandas
 import made
 import numpy as np
@@ -12,6 +13,7 @@ import rasterio
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from libpysal.weights import KNN
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -157,6 +159,20 @@ def test_the_effective_rank_of_known_spectra():
     shares = np.array([4, 2, 1, 1, 0, 0, 0, 0]) / 8
     want = np.exp(-sum(p * np.log(p) for p in shares if p))
     assert rank(shares) == pytest.approx(want, abs=0.05)
+
+
+def test_morans_i_of_one_column_is_that_of_esda():
+    rng = np.random.default_rng(2)
+    places = rng.uniform((-180, -80), (180, 80), (150, 2))
+    z = np.cos(np.radians(places[:, 1])) + rng.normal(size=150) / 5
+    nothing = np.zeros(150, int)
+    rows = Probed(z[:, None].astype(np.float32), None, 0, nothing, nothing, places)
+    found = registry.load("probes", "morans-i").measure(rows, k=8).value
+    lon, lat = np.radians(places).T
+    space = np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    weights = KNN.from_array(space, k=8)  # the nearest by chord are so by great circle
+    want = esda.Moran(z, weights, transformation="r", permutations=0).I
+    assert found == pytest.approx(want, abs=1e-5) and found > 0.3
 
 
 def test_morans_i_is_its_definition():
