@@ -31,8 +31,7 @@ HYPER = (
     *("--task", "reconstruct", "--objective", "hyper-mae", "--encoder", ENCODER),
     *("--head", "hyper-mae:width=48,layers=1,heads=4,rank=4", "--lr", "1e-3", "--ema", "0"),
 )
-RATES = ("1e-3", "3e-3")
-LONGER = 3  # times the steps of fine-tuning are those of pretraining
+RATES = ("3e-4", "1e-3", "3e-3")
 
 
 def tiles_of(folder: Path, every: int) -> Path:
@@ -124,8 +123,7 @@ def main() -> None:
     tiles = tiles_of(given.folder, given.every)
     place, steps = given.folder / f"every-{given.every}", str(given.steps)
     budget = ("--steps", steps, "--batch", "4")
-    longer = ("--steps", str(LONGER * given.steps), "--batch", "4")
-    base = train(tiles, place / "hyper", *HYPER, *longer)
+    base = train(tiles, place / "hyper", *HYPER, *budget)
     kinds = {
         "LESS ViT": ("--encoder", ENCODER, *HEAD),
         "LESS ViT after Hyper-MAE": ("--encoder", ENCODER, *HEAD, "--encoder-weights", str(base)),
