@@ -13,7 +13,6 @@ from scipy.stats import t as student
 from bench.sets import SETS
 from geoml_cli.cli import run
 
-SHARES = (0.01, 0.1)  # of the labelled tiles: one, and ten, of about a hundred
 SIDE = 32
 ENCODER = "prithvi:width=128,layers=6,heads=4,patch=4,image=32"
 PRETRAIN = (
@@ -21,6 +20,10 @@ PRETRAIN = (
     *("--batch", "64", "--lr", "1e-3", "--ema", "0", "--keep", "last"),
 )
 STEPS = {"flood-s2": "3000", "burn": "14000"}  # of pretraining
+SHARES = {  # of about a hundred labelled tiles; a single one of burn may show one class only
+    "flood-s2": (0.1, 0.01),
+    "burn": (0.1, 0.05),
+}
 TUNE = ("--encoder", ENCODER, "--head", "fcn:width=64,skips=0", "--steps", "120", "--lr", "1e-3")
 
 
@@ -63,10 +66,10 @@ def pretraining(folder: Path, seeds: int, only: set[str]) -> list[str]:
         every(
             [
                 (tiles, model(k, h, s), (*TUNE, *more, "--share", str(h), "--seed", str(s)))
-                for h in SHARES for k, more in kinds.items() for s in range(seeds)
+                for h in SHARES[name] for k, more in kinds.items() for s in range(seeds)
             ]
         )  # fmt: skip
-        for share in SHARES:
+        for share in SHARES[name]:
             found = {
                 kind: [value(model(kind, share, s), SETS[name].metric) for s in range(seeds)]
                 for kind in kinds
