@@ -95,7 +95,9 @@ def tells_places(name: str) -> bool:
     if name.startswith(PKG):
         return "/" not in name.removeprefix(PKG) or name.lower().endswith(".whl")
     if (Path(name) / NAME).is_file():
-        return sees_places(read_model(name).head)
+        return sees_places(
+            read_stamp(name, NAME, "train")[1]
+        )  # whether it is whole is seen when it is opened
     return (Path(name) / RELEASE).is_file()
 
 

@@ -64,9 +64,10 @@ class Points:
         """Every row that has a place: plain columns, `id` first, and shapes in longitude and latitude."""
         tables, shapes, start = [], [], 0
         for table in self._tables(ROWS):
-            some = np.isfinite(self._places(table)).all(1)
+            found = self._shapes(table)
+            some = np.isfinite(_middles(found)).all(1)
             tables.append(self._plain(table, start).filter(pa.array(some)))
-            shapes.append(self._shapes(table)[some])
+            shapes.append(found[some])
             start += len(table)
         plain = pa.concat_tables(tables, promote_options="permissive").to_pandas()
         return geopandas.GeoDataFrame(plain, geometry=np.concatenate(shapes), crs=LONLAT)
@@ -102,10 +103,7 @@ class Points:
 
     def _places(self, table: pa.Table) -> np.ndarray:
         """Longitude and latitude (n, 2) of points, or of a point in each shape."""
-        shapes = self._shapes(table)
-        away = np.flatnonzero(shapely.get_type_id(shapes) > 0)
-        shapes[away] = shapely.point_on_surface(shapes[away])
-        return np.stack([shapely.get_x(shapes), shapely.get_y(shapes)], 1)
+        return _middles(self._shapes(table))
 
     def _shapes(self, table: pa.Table) -> np.ndarray:
         """Shapes (n,) in longitude and latitude; None where a row has none."""
@@ -138,6 +136,13 @@ class Points:
         if ids is None or pa.types.is_nested(ids.type):
             ids = pa.array(np.arange(start, start + len(table)))
         return pa.table({"id": ids.cast(pa.string()), **kept})
+
+
+def _middles(shapes: np.ndarray) -> np.ndarray:
+    """Coordinates (n, 2) of points, or of a point in each shape; NaN where there is none."""
+    points, away = shapes.copy(), np.flatnonzero(shapely.get_type_id(shapes) > 0)
+    points[away] = shapely.point_on_surface(shapes[away])
+    return np.stack([shapely.get_x(points), shapely.get_y(points)], 1)
 
 
 def _is_plain(kind: pa.DataType) -> bool:
