@@ -342,22 +342,23 @@ def test_what_a_file_holds_is_told(here, capfd):
     check_valid(json.loads(Path("d/items.json").read_text())["features"][0])
 
 
-def kill_after(words, seconds):
-    line = [sys.executable, "-m", "geoml_cli", *words]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 @pytest.mark.parametrize("out", ["e.parquet", pytest.param("d/", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_to_the_same_bytes(here, out):
-    words = ["embed", "scene.tif", "--encoder", "resnet", "--window", "32", "--batch", "1"]
+    words = ["embed", "scene.tif", "--encoder", "resnet", "--window", "16", "--batch", "1"]
     whole = Path("whole")
     whole.mkdir()
     assert run([*words, "-o", f"whole/{out}"]) == 0
-    for seconds in (2.5, 3.0, 3.5):
-        kill_after([*words, "-o", out], seconds)
+    line = [sys.executable, "-m", "geoml_cli", *words, "-o", out]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    part, until = Path(f".{out.rstrip('/')}.part"), time.monotonic() + 60
+
+    def done():
+        return [sum(path.read_bytes()) for path in part.glob("*.done")]
+
+    while time.monotonic() < until and not any(done()):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and done() != [] and not Path(out).exists()
     assert run([*words, "-o", out]) == 0
     name = out if out.endswith("parquet") else "d/scene.tif"
     assert vectors_or_pixels(name) == vectors_or_pixels(f"whole/{name}")

@@ -68,7 +68,7 @@ def names(*keys):
     return {f"/{key}.tif" for key in keys}
 
 
-@pytest.mark.parametrize("jobs", [1, 16])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 16])
 @pytest.mark.parametrize("how", [(), ("--whole",)])
 def test_when_one_request_in_ten_fails_everything_arrives(home, jobs, how):
     with failing(home / "cat", seed=3) as server:
@@ -96,7 +96,7 @@ def test_a_server_that_only_fails_is_for_a_later_run(home, capsys, fate):
     assert bytes_of("scenes") == bytes_of("calm")
 
 
-@pytest.mark.parametrize("how", [(), ("--whole",)])
+@pytest.mark.parametrize("how", [(), pytest.param(("--whole",), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fate", ["silence", "trickle"])
 def test_a_server_that_stalls_for_ever_is_given_up(home, capsys, fate, how):
     with failing(home / "cat") as server:
@@ -275,7 +275,7 @@ def _sent(server):
 
 
 @pytest.mark.parametrize(
-    ("how", "kills"), [((), 5), pytest.param(("--whole",), 3, marks=pytest.mark.slow)]
+    ("how", "kills"), [((), 3), pytest.param(("--whole",), 3, marks=pytest.mark.slow)]
 )
 def test_a_run_killed_at_any_moment_is_made_whole_by_the_next(home, how, kills):
     assert killed_runs(home, kills, how) > 0  # some kill struck half way
@@ -288,9 +288,9 @@ def test_runs_killed_at_fifty_moments(home, how):
 
 
 MOMENTS = [  # (the function a run is killed in, whether before its work)
-    ("geoml_cli.stages.fetch:sweep", True),
+    pytest.param("geoml_cli.stages.fetch:sweep", True, marks=pytest.mark.slow),
     ("geoml_cli.stages.fetch:sweep", False),
-    ("geoml_cli.stages.job:put_folder", True),
+    pytest.param("geoml_cli.stages.job:put_folder", True, marks=pytest.mark.slow),
     ("geoml_cli.stages.job:put_folder", False),
 ]
 DIE = """

@@ -63,22 +63,22 @@ def test_tiled_logits_are_those_of_the_whole_image(kind):
     net = network(*NETS[kind])
     halo = reach(net)
     assert halo is not None
-    image = np.random.default_rng(0).normal(size=(2, 230, 310)).astype(np.float32)
+    image = np.random.default_rng(0).normal(size=(2, 130, 170)).astype(np.float32)
     far = -(-halo // net.stride) * net.stride
     down, across = (-n % net.stride for n in image.shape[1:])
-    whole = cut(image, Window(-far, -far, 230 + down + 2 * far, 310 + across + 2 * far))
+    whole = cut(image, Window(-far, -far, 130 + down + 2 * far, 170 + across + 2 * far))
     batch = Batch(
         torch.from_numpy(whole)[None, None], torch.ones(1, 1, *whole.shape[1:], dtype=torch.bool)
     )
     with torch.inference_mode():
-        logits = net(batch)[0, :, far : far + 230, far : far + 310]
+        logits = net(batch)[0, :, far : far + 130, far : far + 170]
     want = logits.softmax(0).numpy()
     top = np.sort(want, axis=0)
     clear = top[-1] - top[-2] > 2e-5
-    for window in (32, 64, 200):
+    for window in (32, 64, 100):
         for size in (1, 3):
             laid = lattice.lay(
-                (230, 310), 1, halo=halo, stride=net.stride, blend=None, window=window
+                (130, 170), 1, halo=halo, stride=net.stride, blend=None, window=window
             )
             got = tiled(net, image, laid, size)
             assert np.abs(got - want).max() <= 1e-5

@@ -275,7 +275,7 @@ def test_keep_going_maps_the_rest(here, capsys):
     "signum", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(here, signum):
-    made.write(here / "big.tif", made.image(made.regions(320, 400, sites=60)))
+    made.write(here / "big.tif", made.image(made.regions(192, 256, sites=60)))
     words = ["--model", "model", "--window", "16", "--batch", "2", "--device", "cpu"]
     assert run(["predict", "big.tif", *words, "-o", "whole/"]) == 0
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

@@ -1,6 +1,7 @@
 """`geoml predict`: dates, sensors, values, tiles, grids, areas, shares; each against the network itself."""
 
 import json
+import shutil
 from pathlib import Path
 
 import geopandas
@@ -42,10 +43,15 @@ def read(path):
         return dataset.read()
 
 
-def classes(folder, epochs=25, *more):
-    made.scene(folder, SIDE, SIDE)
-    tile("scene.tif", "--labels", "labels.gpkg", "--label-column", "class", size="16")
-    train("--epochs", epochs, *more)
+def classes(folder, epochs=12, *more):
+    """A scene, its tiles and a model of them; made once a session for the same words."""
+    kept = folder.parent / f"classes-{abs(hash((epochs, *more)))}"
+    if not kept.exists():
+        made.scene(folder, SIDE, SIDE)
+        tile("scene.tif", "--labels", "labels.gpkg", "--label-column", "class", size="16")
+        train("--epochs", epochs, *more)
+        shutil.copytree(folder, kept)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
 
 
 def grow(data):
@@ -75,7 +81,7 @@ def whole(*sensors, codes=None, member=0):
 def test_dates_are_found_by_their_day(here):
     names = dates(here)
     tile(*names, "--labels", "labels.gpkg", "--label-column", "class", "--frames", "all")
-    train("--time", "stack", "--epochs", 20, "--codes", "place,season")
+    train("--time", "stack", "--epochs", 4, "--codes", "place,season")
     predict(names[2], names[0], names[1], "--window", 32)
     data = np.stack([read(name) for name in names])
     with rasterio.open(names[0]) as dataset:
@@ -121,7 +127,7 @@ def test_sensors_are_found_by_name(here, capsys):
     made.polygons(here / "labels.gpkg", truth)
     words = ("--labels", "labels.gpkg", "--label-column", "class", "--with", "radar=radar.tif")
     tile("optical.tif", *words)
-    train("--epochs", 20)
+    train("--epochs", 10)
     predict("optical.tif", status=2)
     assert "--with radar=INPUT" in capsys.readouterr().err
     predict("optical.tif", "--with", "radar=radar.tif", "--window", 16)
@@ -133,7 +139,7 @@ def test_sensors_are_found_by_name(here, capsys):
 def test_values_come_in_their_unit_with_how_unsure_they_are(here):
     values(here)
     tile("scene.tif", "--labels", "height.tif", "--label-kind", "values")
-    train("--task", "regress", "--objective", "gaussian-nll", "--epochs", 15)
+    train("--task", "regress", "--objective", "gaussian-nll", "--epochs", 4)
     predict("scene.tif", "--uncertainty", "--window", 32)
     want = whole(read("scene.tif")[None])  # means and variances
     scale = want[0].std()
@@ -149,7 +155,7 @@ def test_votes_say_how_unsure_classes_are(here):
     made.scene(here, SIDE, SIDE)
     words = ("--label-column", "class", "--split", "blocks:4", "--folds", "3")
     tile("scene.tif", "--labels", "labels.gpkg", *words)
-    train("--epochs", 5)
+    train("--epochs", 2)
     predict("scene.tif", "--probabilities", "--uncertainty", "--tta", "none", "--window", 48)
     each = np.stack(
         [torch.from_numpy(whole(read("scene.tif")[None], member=m)).softmax(0).numpy() for m in range(3)]
@@ -190,7 +196,7 @@ def test_turned_images_are_asked_about(here):
 
 def test_layers_that_may_be_there_at_once_are_bands(here):
     tile("scene.tif", *layers(here))
-    train("--layer", "water", "--layer", "forest", "--epochs", 5)
+    train("--layer", "water", "--layer", "forest", "--epochs", 3)
     predict("scene.tif", "--probabilities")
     share = torch.from_numpy(whole(read("scene.tif")[None])).sigmoid().numpy()
     with rasterio.open("maps/scene.tif") as dataset:
@@ -202,7 +208,7 @@ def test_labels_of_tiles_are_a_coarser_raster_and_points(here):
     made.scene(here, SIDE, SIDE - 4)
     words = ("--label-column", "class", "--label-per", "majority", "--split", "blocks:4")
     tile("scene.tif", "--labels", "labels.gpkg", *words, "--sampler", "grid:edge=pad", size="8")
-    train("--task", "classify", "--epochs", 10)
+    train("--task", "classify", "--epochs", 3)
     predict("scene.tif", "--polygons", "points.gpkg", "--probabilities")
     with rasterio.open("maps/scene.tif") as dataset, rasterio.open("scene.tif") as scene:
         assert dataset.shape == (12, 12) and dataset.res == (80, 80)
@@ -342,7 +348,6 @@ def test_options_of_the_cog_driver(here, capsys):
 
 def test_what_is_too_large_for_the_disk_is_refused_before_work(here, monkeypatch, capsys):
     classes(here, 1)
-    import shutil
 
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))

@@ -58,9 +58,11 @@ def check(place: Path) -> None:
 
 
 def test_the_readmes_commands_run_one_after_the_other(here, capfd):
-    """In this process where a line is one command: loading torch for each takes longer than what they do."""
+    """In this process where a line is one command, as loading torch for each takes longer than what they do; and
+    the first model is not trained to its end.
+    """
     for block in all_blocks():
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in block.replace("\\\n", " ").replace("--epochs 20", "--epochs 2").splitlines():
             words = shlex.split(line, comments=True)
             if words[:1] == ["geoml"] and not set(words) & {"|", ">", "&&", "<"}:
                 assert run(words[1:]) == 0, line + capfd.readouterr().err

@@ -31,6 +31,7 @@ def several(*words):
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_weights_of_one(tiles):
     assert run(["train", "tiles/", *GROUP, *SAME, "-o", "one/"]) == 0
     done = several(*GROUP, *SAME, "-o", "two/")

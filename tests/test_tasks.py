@@ -48,7 +48,7 @@ def values(folder, share=1.0):
 def test_values_of_pixels_are_learnt_and_scored_in_their_units(here):
     height = values(here)
     tile("scene.tif", "--labels", "height.tif", "--label-kind", "values")
-    scores = train("--task", "regress", "--epochs", 40)
+    scores = train("--task", "regress", "--epochs", 30)
     r2, rmse = scores["metrics"]["r2"]["value"], scores["metrics"]["rmse"]["value"]
     assert r2 > 0.9 and 0 < rmse < 0.35 * np.nanstd(height)
     head = read_model("model").head
@@ -67,13 +67,13 @@ def test_few_labels_weigh_as_much_as_all_their_pixels_would(here):
     seen = batch.target[batch.weight > 0]
     assert seen.mean().item() == pytest.approx(0, abs=1e-4)
     assert seen.std(correction=0).item() == pytest.approx(1, abs=1e-4)
-    assert train("--task", "regress", "--epochs", 60)["metrics"]["r2"]["value"] > 0.7
+    assert train("--task", "regress", "--epochs", 30)["metrics"]["r2"]["value"] > 0.7
 
 
 def test_values_with_their_own_uncertainty(here):
     values(here)
     tile("scene.tif", "--labels", "height.tif", "--label-kind", "values")
-    scores = train("--task", "regress", "--objective", "gaussian-nll", "--epochs", 40)
+    scores = train("--task", "regress", "--objective", "gaussian-nll", "--epochs", 26)
     assert scores["metrics"]["r2"]["value"] > 0.9
     assert read_model("model").head["network"]["outputs"] == 2
 
@@ -82,7 +82,7 @@ def test_one_value_a_tile(here):
     values(here)
     words = ("--label-kind", "values", "--label-per", "mean", "--split", "blocks:4")
     tile("scene.tif", "--labels", "height.tif", *words, size="8")
-    scores = train("--task", "regress", "--epochs", 40)
+    scores = train("--task", "regress", "--epochs", 12)
     assert scores["metrics"]["r2"]["value"] > 0.8
     assert read_model("model").head["aim"]["per"] == "tile"
 
@@ -91,7 +91,7 @@ def test_the_class_of_a_tile(here):
     made.scene(here, SIDE, SIDE)
     words = ("--label-column", "class", "--label-per", "majority", "--split", "blocks:4")
     tile("scene.tif", "--labels", "labels.gpkg", *words, size="8")
-    scores = train("--task", "classify", "--epochs", 30)
+    scores = train("--task", "classify", "--epochs", 10)
     assert scores["metrics"]["accuracy"]["value"] > 0.6
     assert sum(map(sum, scores["confusion"]["matrix"])) == scores["scored"]["n"]
 
@@ -100,7 +100,7 @@ def test_all_classes_that_a_tile_holds(here):
     made.scene(here, SIDE, SIDE)
     words = ("--label-column", "class", "--label-per", "present", "--split", "blocks:4")
     tile("scene.tif", "--labels", "labels.gpkg", *words, size="8")
-    scores = train("--task", "classify", "--epochs", 30)
+    scores = train("--task", "classify", "--epochs", 24)
     assert scores["metrics"]["f1_micro"]["value"] > 0.75
     assert set(scores["classes"]) == set(made.NAMES)
 
@@ -120,7 +120,7 @@ def layers(folder):
 
 def test_several_things_that_may_be_there_at_once(here):
     tile("scene.tif", *layers(here))
-    scores = train("--layer", "water", "--layer", "forest", "--epochs", 40)
+    scores = train("--layer", "water", "--layer", "forest", "--epochs", 20)
     assert scores["metrics"]["f1_macro"]["value"] > 0.85
     assert read_model("model").head["network"]["outputs"] == 2
     tiles = read_tileset("tiles")
@@ -133,7 +133,7 @@ def test_several_things_that_may_be_there_at_once(here):
 
 def test_two_classes_from_one_output(here):
     tile("scene.tif", *layers(here)[:6])
-    scores = train("--task", "segment:mode=binary", "--epochs", 40)
+    scores = train("--task", "segment:mode=binary", "--epochs", 20)
     assert scores["metrics"]["miou"]["value"] > 0.8
     assert read_model("model").head["network"]["outputs"] == 1
     assert run(["predict", "scene.tif", "--model", "model/", "-o", "map.tif"]) == 0
@@ -167,7 +167,7 @@ def test_several_dates(here, how, least):
     words = ("--labels", "labels.gpkg", "--label-column", "class", "--frames", "all")
     tile(*dates(here), *words)
     assert read_tileset("tiles").head["sensors"][0]["frames"] == 3
-    scores = train("--time", how, "--epochs", 30, "--codes", "season")
+    scores = train("--time", how, "--epochs", 15, "--codes", "season")
     assert scores["metrics"]["accuracy"]["value"] > least
     said = run(["predict", "d0.tif", "--model", "model/", "-o", "maps/"])
     assert said == 2  # one date is not three
@@ -184,8 +184,8 @@ def test_two_sensors_tell_more_than_one(here, fuse):
     made.polygons(here / "labels.gpkg", truth)
     words = ("--labels", "labels.gpkg", "--label-column", "class", "--with", "radar=radar.tif")
     tile("optical.tif", *words)
-    both = train("--fuse", fuse, "--epochs", 30)["metrics"]["accuracy"]["value"]
-    alone = train("--sensor", "image", "--epochs", 30)["metrics"]["accuracy"]["value"]
+    both = train("--fuse", fuse, "--epochs", 12)["metrics"]["accuracy"]["value"]
+    alone = train("--sensor", "image", "--epochs", 12)["metrics"]["accuracy"]["value"]
     assert both > 0.95 > alone
 
 

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ log = logging.getLogger("geoml")
 ALPHAEARTH = 64  # bands of int8: physical = sign(v) (v / 127.5)^2, -128 nodata, unit vectors
 SCALES = "_scales.npy"  # beside Tessera's NAME.npy
 MANY = 1 << 24  # values that are read at a time
+NEAR = 512  # pixels: places of one such square are looked up one after the other
 
 
 def is_dense(path: str) -> bool:
@@ -80,24 +82,36 @@ class Raster:
 
     def read(self, window: Window) -> np.ndarray:
         """Vectors (D, h, w) float32, NaN where there is none."""
+        with self.opened() as read:
+            return read(window)
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Window], np.ndarray]]:
+        """The same for many windows: blocks that were unpacked for one are there for the next."""
         if self.kind == "tessera":
-            rows = slice(window.row, window.row + window.height)
-            cols = slice(window.col, window.col + window.width)
-            stored = np.load(self.path, mmap_mode="r")[rows, cols].astype(np.float32)
-            scales = np.load(self.path[: -len(".npy")] + SCALES, mmap_mode="r")[rows, cols]
-            found = stored * scales.reshape(*stored.shape[:2], -1).astype(np.float32)
-            return np.moveaxis(found, -1, 0)
+            yield self._scaled
+            return
         with rasterio.open(self.path) as dataset:
-            stored = dataset.read(window=Part(window.col, window.row, window.width, window.height))
-            if self.kind == "alphaearth":
-                values = stored.astype(np.float32)
-                found = np.sign(values) * (values / 127.5) ** 2
-                return np.where(stored == -128, np.nan, found).astype(np.float32)
-            none = dataset.nodata
-            scale = np.array(dataset.scales, np.float32)[:, None, None]
-            values = stored.astype(np.float32)
-            gone = np.isnan(values) if none is None or np.isnan(none) else stored == none
-            return np.where(gone, np.nan, values * scale).astype(np.float32)
+            yield lambda window: self._physical(dataset, window)
+
+    def _scaled(self, window: Window) -> np.ndarray:
+        rows = slice(window.row, window.row + window.height)
+        cols = slice(window.col, window.col + window.width)
+        stored = np.load(self.path, mmap_mode="r")[rows, cols].astype(np.float32)
+        scales = np.load(self.path[: -len(".npy")] + SCALES, mmap_mode="r")[rows, cols]
+        found = stored * scales.reshape(*stored.shape[:2], -1).astype(np.float32)
+        return np.moveaxis(found, -1, 0)
+
+    def _physical(self, dataset: Any, window: Window) -> np.ndarray:
+        stored = dataset.read(window=Part(window.col, window.row, window.width, window.height))
+        values = stored.astype(np.float32)
+        if self.kind == "alphaearth":
+            found = np.sign(values) * (values / 127.5) ** 2
+            return np.where(stored == -128, np.nan, found).astype(np.float32)
+        none = dataset.nodata
+        scale = np.array(dataset.scales, np.float32)[:, None, None]
+        gone = np.isnan(values) if none is None or np.isnan(none) else stored == none
+        return np.where(gone, np.nan, values * scale).astype(np.float32)
 
 
 def open_dense(path: str) -> list[Raster]:
@@ -216,30 +230,36 @@ def sample(paths: Sequence[str], at: str, out: str, *, dtype: str, manners: Mann
 def _looked_up(
     raster: Raster, places: geopandas.GeoDataFrame
 ) -> Iterator[tuple[geopandas.GeoDataFrame, np.ndarray]]:
-    kept, vectors = [], []
     whole = Window(0, 0, raster.grid.height, raster.grid.width)
-    for i, one in enumerate(covered(places.geometry, raster.grid)):
-        window = _within(one.window, whole)
-        if window is None:
-            continue
-        total, weight = np.zeros(raster.width), 0.0
-        rows = max(1, MANY // (raster.width * window.width))
-        for top in range(window.row, window.row + window.height, rows):
-            part = Window(
-                top, window.col, min(rows, window.row + window.height - top), window.width
-            )
-            values, share = raster.read(part), one.on(part)
-            seen = share * np.isfinite(values).all(axis=0)
-            total += np.einsum("dhw,hw->d", np.nan_to_num(values), seen)
-            weight += seen.sum()
-        if weight > 0:
-            kept.append(i)
-            vectors.append((total / weight).astype(np.float32))
+    shares = covered(places.geometry, raster.grid)
+    found: dict[int, np.ndarray] = {}
+    near = sorted(
+        range(len(shares)),
+        key=lambda i: (shares[i].window.row // NEAR, shares[i].window.col // NEAR, i),
+    )
+    with raster.opened() as read:
+        for i in near:
+            window = _within(shares[i].window, whole)
+            if window is None:
+                continue
+            total, weight = np.zeros(raster.width), 0.0
+            rows = max(1, MANY // (raster.width * window.width))
+            for top in range(window.row, window.row + window.height, rows):
+                part = Window(
+                    top, window.col, min(rows, window.row + window.height - top), window.width
+                )
+                values, share = read(part), shares[i].on(part)
+                seen = share * np.isfinite(values).all(axis=0)
+                total += np.einsum("dhw,hw->d", np.nan_to_num(values), seen)
+                weight += seen.sum()
+            if weight > 0:
+                found[i] = (total / weight).astype(np.float32)
+    kept = sorted(found)
     if kept:
         table = places.iloc[kept].reset_index(drop=True).copy()
         table.insert(1, "scene", raster.name)
         table.insert(2, "datetime", pandas.array([raster.datetime] * len(kept), dtype="string"))
-        yield table, np.stack(vectors)
+        yield table, np.stack([found[i] for i in kept])
 
 
 def _within(window: Window, whole: Window) -> Window | None:
