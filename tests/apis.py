@@ -77,6 +77,7 @@ class Web(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the body waits 40 ms for the head to be acknowledged
     server: Web
 
     def do_GET(self) -> None:
