@@ -16,7 +16,7 @@ demo: $(READY)
 	@$(MAKE) --no-print-directory -C examples/landcover
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 
 test-servers: $(READY) $(SERVERS)/.ready
 	@[ "$$(id -u)" != 0 ] || ls /usr/share/postgresql/*/extension/postgis.control >/dev/null 2>&1 \

@@ -62,7 +62,7 @@ def test_the_readmes_commands_run_one_after_the_other(here, capfd):
     the first model is not trained to its end.
     """
     for block in all_blocks():
-        for line in block.replace("\\\n", " ").replace("--epochs 20", "--epochs 2").splitlines():
+        for line in block.replace("\\\n", " ").replace("--epochs 20", "--epochs 6").splitlines():
             words = shlex.split(line, comments=True)
             if words[:1] == ["geoml"] and not set(words) & {"|", ">", "&&", "<"}:
                 assert run(words[1:]) == 0, line + capfd.readouterr().err

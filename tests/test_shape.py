@@ -3,7 +3,8 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,13 @@ def place(path: Path) -> str:
     return inside.parts[0] if len(inside.parts) > 1 else path.stem
 
 
-def modules(path: Path) -> Iterator[str]:
+@cache
+def modules(path: Path) -> list[str]:
     """Every module a file imports, also inside functions, with its full name."""
+    return list(_modules(path))
+
+
+def _modules(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,27 +76,25 @@ def rooms(path: Path) -> set[str]:
     return {parts[1] for parts in ours if (ROOT / parts[1]).is_dir() or parts[1] in MAY}
 
 
-def by_path(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def offenders(found: Callable[[Path], set[str]]) -> dict[str, set[str]]:
+    """What is found in files where nothing should be."""
+    return {str(path.relative_to(ROOT)): names for path in FILES if (names := found(path))}
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
-def test_imports_follow_the_arrows(path):
-    here = place(path)
-    assert rooms(path) <= MAY[here] | {here, "errors"}
+def test_imports_follow_the_arrows():
+    assert not offenders(lambda path: rooms(path) - MAY[place(path)] - {place(path), "errors"})
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
-def test_nobody_imports_a_part(path):
-    parts = [
-        n for n in modules(path) if n.split(".")[0] == "geoml_cli" and PARTS & set(n.split("."))
-    ]
-    assert not parts, "use registry.load(room, name)"
+def test_nobody_imports_a_part():
+    def parts(path):
+        inside = (name for name in modules(path) if name.startswith("geoml_cli."))
+        return {name for name in inside if PARTS & set(name.split("."))}
+
+    assert not offenders(parts), "use registry.load(room, name)"
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
-def test_nothing_is_unpickled(path):
-    assert not UNSAFE & {name.split(".")[0] for name in modules(path)}
+def test_nothing_is_unpickled():
+    assert not offenders(lambda path: UNSAFE & {name.split(".")[0] for name in modules(path)})
 
 
 def test_modules_are_loaded_by_name_in_two_places_only():
@@ -98,15 +102,19 @@ def test_modules_are_loaded_by_name_in_two_places_only():
     assert text <= {"registry", "program"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=by_path)
-def test_light_files_import_nothing_heavy_at_the_top(path):
-    if place(path) not in {*MAY} - {"stages", "core", "formats", "geo", "data", *PARTS}:
-        return
-    body = ast.parse(path.read_text()).body
-    top = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {getattr(node, "module", None) or node.names[0].name for node in top}
-    assert not {name.split(".")[0] for name in names} & set(HEAVY)
-    assert not any(name.startswith("geoml_cli.stages") for name in names)
+def test_light_files_import_nothing_heavy_at_the_top():
+    light = {*MAY} - {"stages", "core", "formats", "geo", "data", *PARTS}
+
+    def heavy(path):
+        if place(path) not in light:
+            return set()
+        body = ast.parse(path.read_text()).body
+        top = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {getattr(node, "module", None) or node.names[0].name for node in top}
+        stages = {name for name in names if name.startswith("geoml_cli.stages")}
+        return {name for name in names if name.split(".")[0] in HEAVY} | stages
+
+    assert not offenders(heavy)
 
 
 def loaded(argv: list[str], watch: list[str]) -> list[str]:

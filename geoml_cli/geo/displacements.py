@@ -198,7 +198,7 @@ def draw_sample(near: Nearest, votes: Votes, known: Known | None) -> Sample:
     rows = np.flatnonzero(free) if free.any() else np.arange(len(free))
     if len(rows) > SCORED:
         rows = rows[np.linspace(0, len(rows) - 1, SCORED).astype(int)]
-    grid = np.concatenate([votes.grid[slice(i, i + 1)] for i in rows])
+    grid = np.concatenate([votes.grid[slice(i, i + 1)] for i in rows]).astype(np.float32)
     picked = near.only(rows)
     few = votes._replace(grid=grid, centre=votes.centre[rows])
     return Sample(picked, picked.apart(slice(None)), few)
