@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import made
@@ -19,13 +20,23 @@ UNET = ["--encoder", "unet:width=4,depth=2", "--device", "cpu", "--epochs", "2"]
 INSIDE = "0.sensors.0.encoder."
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    made.scene(tmp_path)
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder with a scene, its tiles and a model of them, first/; only to read."""
+    folder = tmp_path_factory.mktemp("begun")
+    made.scene(folder)
     words = ["--labels", "labels.gpkg", "--label-column", "class", "--size", "32"]
-    assert run(["tile", "scene.tif", *words, "--buffer", "2", "-o", "tiles/"]) == 0
-    assert run(["train", "tiles/", *UNET, "-o", "first/"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(["tile", "scene.tif", *words, "--buffer", "2", "-o", "tiles/"]) == 0
+        assert run(["train", "tiles/", *UNET, "-o", "first/"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(begun, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -342,7 +342,8 @@ def test_what_a_file_holds_is_told(here, capfd):
     check_valid(json.loads(Path("d/items.json").read_text())["features"][0])
 
 
-@pytest.mark.parametrize("out", ["e.parquet", pytest.param("d/", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("out", ["e.parquet", "d/"])
 def test_a_killed_run_goes_on_to_the_same_bytes(here, out):
     words = ["embed", "scene.tif", "--encoder", "resnet", "--window", "16", "--batch", "1"]
     whole = Path("whole")

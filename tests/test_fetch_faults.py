@@ -274,9 +274,8 @@ def _sent(server):
     return {path for path, size in server.sent.items() if size > 2**14}
 
 
-@pytest.mark.parametrize(
-    ("how", "kills"), [((), 3), pytest.param(("--whole",), 3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "kills"), [((), 5), (("--whole",), 3)])
 def test_a_run_killed_at_any_moment_is_made_whole_by_the_next(home, how, kills):
     assert killed_runs(home, kills, how) > 0  # some kill struck half way
 

@@ -310,7 +310,7 @@ def test_an_area_is_cut_out_of_the_same_map(here):
     predict("scene.tif", "--aoi", "far.geojson", out="far/", status=4)
 
 
-@pytest.mark.parametrize("encoder", ["unet:width=6,depth=1", "vit:width=16,layers=2,heads=2,patch=4,image=16"])  # fmt: skip
+@pytest.mark.parametrize("encoder", ["unet:width=6,depth=1", pytest.param("vit:width=16,layers=2,heads=2,patch=4,image=16", marks=pytest.mark.slow)])  # fmt: skip
 def test_shares_put_together_are_one_run(here, encoder):
     classes(here, 2, "--encoder", encoder, "--head", "fcn")
     made.write(here / "b.tif", made.image(made.regions(40, 70)))

@@ -116,7 +116,7 @@ def command(*words):
     "signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(tiles, signum):
-    words = ["train", "tiles/", *SMALL, "--epochs", 15, "--patience", 0]
+    words = ["train", "tiles/", *SMALL, "--epochs", 8, "--patience", 0]
     assert run([*map(str, words), "-o", "whole/"]) == 0
     process = subprocess.Popen(command(*words, "-o", "killed/"), stderr=subprocess.DEVNULL)
     state = tiles / ".killed.part/checkpoints/0/state.json"

@@ -182,18 +182,23 @@ def item_of_model(
 def draw_curves(path: Path, rows: list[dict[str, Any]]) -> None:
     """Loss and validation score of every member over the epochs."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter, NullFormatter
 
     figure = Figure(figsize=(9, 3.5))
     left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(0.08, 0.15, 0.98, 0.9, 0.16)  # a layout that is solved draws all twice
+    # places that are looked for, and numbers in mathematical type, take as long as all the rest
+    figure.subplots_adjust(0.08, 0.15, 0.98, 0.9, 0.16)
+    for axes, title in ((left, "training loss"), (right, "validation score")):
+        axes.set_title(title, y=1.0)
+        axes.set_xlabel("epoch")
     for member in sorted({row["member"] for row in rows}):
         mine = [row for row in rows if row["member"] == member]
         left.plot([r["epoch"] for r in mine], [r["loss"] for r in mine], label=f"member {member}")
         scored = [row for row in mine if "watch" in row]
         right.plot([r["epoch"] for r in scored], [r["watch"] for r in scored], marker=".")
-    left.set(title="training loss", xlabel="epoch")
     if all(row["loss"] > 0 for row in rows):
         left.set(yscale="log")
-    right.set(title="validation score", xlabel="epoch")
+        left.yaxis.set_major_formatter(LogFormatter())
+        left.yaxis.set_minor_formatter(NullFormatter())
     left.legend(fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})
