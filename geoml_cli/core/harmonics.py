@@ -11,6 +11,7 @@ import threading
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from geoml_cli.core.places import in_parts, on_sphere
@@ -26,7 +27,7 @@ REFLECTED = {
 }
 VARIANTS = tuple(REFLECTED)
 COMPILED = 64  # degrees
-BLOCK = 256  # places of a block that stays in the cache
+BLOCK = 128  # places of a block that stays in the cache
 
 
 def harmonics(
@@ -63,15 +64,20 @@ def _compiled(lonlat: torch.Tensor, degrees: int, variant: str, dtype: torch.dty
     x, y, z = REFLECTED[variant]
     points = torch.stack([x * cos * lon.cos(), y * cos * lon.sin(), z * sin], 1).numpy()
     calculator = _calculator(degrees, threading.get_ident())
+    zero = [n * n + n for n in range(degrees)] if variant == "satclip" else []
     if dtype == torch.float64:
-        out = torch.from_numpy(calculator.compute(points))
-    else:
-        out = torch.empty(len(points), degrees**2, dtype=dtype)
-        for start in range(0, len(points), BLOCK):
-            found = calculator.compute(points[start : start + BLOCK])
-            out[start : start + BLOCK] = torch.from_numpy(found)
-    if variant == "satclip":
-        out[:, _order_zero(degrees)] *= math.pi
+        found = calculator.compute(points)
+        for column in zero:
+            found[:, column] *= math.pi
+        return torch.from_numpy(found)
+    scale = np.ones(degrees**2)
+    scale[zero] = math.pi
+    out = torch.empty(len(points), degrees**2, dtype=dtype)
+    for start in range(0, len(points), BLOCK):
+        found = calculator.compute(points[start : start + BLOCK])
+        if zero:
+            found *= scale
+        out[start : start + BLOCK] = torch.from_numpy(found)
     return out
 
 
@@ -81,11 +87,6 @@ def _calculator(degrees: int, thread: int) -> Any:
     from sphericart import SphericalHarmonics
 
     return SphericalHarmonics(degrees - 1)
-
-
-def _order_zero(degrees: int) -> torch.Tensor:
-    at = torch.arange(degrees)
-    return at * at + at
 
 
 def _recurred(lonlat: torch.Tensor, degrees: int, variant: str, dtype: torch.dtype) -> torch.Tensor:

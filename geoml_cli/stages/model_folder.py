@@ -182,7 +182,7 @@ def item_of_model(
 def draw_curves(path: Path, rows: list[dict[str, Any]]) -> None:
     """Loss and validation score of every member over the epochs."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter, NullFormatter
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(9, 3.5))
     left, right = figure.subplots(1, 2)
@@ -198,7 +198,7 @@ def draw_curves(path: Path, rows: list[dict[str, Any]]) -> None:
         right.plot([r["epoch"] for r in scored], [r["watch"] for r in scored], marker=".")
     if all(row["loss"] > 0 for row in rows):
         left.set(yscale="log")
-        left.yaxis.set_major_formatter(LogFormatter())
+        left.yaxis.set_major_formatter("{x:g}")
         left.yaxis.set_minor_formatter(NullFormatter())
     left.legend(fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})
