@@ -11,6 +11,7 @@ from geoml_cli.core.batch import Batch
 ALONE, CONCAT, FILM = "alone", "concat", "film"
 JOINS = (CONCAT, FILM)
 WIDTH = 32  # channels that a place becomes where it is concatenated
+KNOWN = 1 << 29  # numbers, of all places that are encoded once
 AT_ONCE = 1 << 15  # places that are encoded at a time where nothing is learnt
 
 
@@ -37,6 +38,7 @@ class Location(nn.Module):
         super().__init__()
         assert join in (ALONE, *JOINS), join
         self.encoder, self.join, self.dropout = encoder, join, dropout
+        self._known: tuple[dict[bytes, int], torch.Tensor] | None = None
         width = int(encoder.out_channels)  # type: ignore[arg-type]
         self.channels, self.strides = [int(c) for c in channels], [int(s) for s in strides]
         self.register_buffer("kind", torch.zeros(()), persistent=False)  # tells device and dtype
@@ -91,11 +93,37 @@ class Location(nn.Module):
         return self.encode(flat).unflatten(0, place.shape[:3]), share.to(place.dtype)
 
     def encode(self, lonlat: torch.Tensor) -> torch.Tensor:
-        """Vectors (N, D) of places (N, 2), longitude and latitude in degrees; never in half precision."""
+        """Vectors (N, D) of places (N, 2), longitude and latitude in degrees; never in half precision.
+
+        What an encoder has to `hide` in training is hidden.
+        """
+        found = self._looked_up(lonlat)
+        if found is None:
+            found = self._encoded(lonlat)
+        hide = getattr(self.encoder, "hide", None)
+        return found if hide is None else hide(found)
+
+    def _encoded(self, lonlat: torch.Tensor) -> torch.Tensor:
         with torch.autocast(lonlat.device.type, enabled=False):
             if torch.is_grad_enabled():
                 return self.encoder(lonlat)
             return torch.cat([self.encoder(some) for some in lonlat.split(AT_ONCE)])
+
+    @torch.no_grad()
+    def know(self, lonlat: torch.Tensor) -> None:
+        """Encode places (N, 2) once, to be looked up from then on: of an encoder that does not change."""
+        lonlat = lonlat[lonlat.isfinite().all(1)].to(self.kind)
+        if len(lonlat) * int(self.encoder.out_channels) <= KNOWN:  # type: ignore[arg-type]
+            found = self._encoded(lonlat)
+            self._known = {key: i for i, key in enumerate(_keys(lonlat))}, found
+
+    def _looked_up(self, lonlat: torch.Tensor) -> torch.Tensor | None:
+        """Vectors of places that are known, all of them."""
+        if self._known is None:
+            return None
+        at, vectors = self._known
+        rows = [at.get(key) for key in _keys(lonlat)]
+        return None if None in rows else vectors[rows].to(lonlat.device)
 
     def _laid(self, cells: torch.Tensor, like: torch.Tensor, level: int) -> torch.Tensor:
         """Cells of the coarsest map on the cells of another one."""
@@ -106,6 +134,11 @@ class Location(nn.Module):
             at = (steps // self.strides[-1]).clamp(max=cells.shape[dim] - 1)
             cells = cells.index_select(dim, at)
         return cells.to(like.dtype)
+
+
+def _keys(lonlat: torch.Tensor) -> list[bytes]:
+    """What tells places from each other: their bits."""
+    return [row.tobytes() for row in lonlat.cpu().numpy()]
 
 
 def _middle(cells: int, stride: int, pixels: int) -> Any:

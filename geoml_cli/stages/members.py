@@ -57,6 +57,9 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
     torch.manual_seed(seed)
     network, before = network_of(order, feed)
     network = place(ranks.check(network), device)  # type: ignore[assignment]
+    if given["location_weights"] and given["tune"] != "all":
+        for sensor in network.sensors:
+            sensor.location.know(torch.from_numpy(feed.centres))  # type: ignore[operator, union-attr]
     objective = networks.objective(str(order.parts["objective"]))
     groups = tune.groups(network, given["lr"], given["weight_decay"], given["layer_decay"])
     recipe = Recipe(

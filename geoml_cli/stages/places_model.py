@@ -106,9 +106,22 @@ def model_of(encoder: str | None, weights: str, seed: int = 0) -> PlaceModel:
             raise UsageMistake(f"--location-weights {weights}: of which --location-encoder?")
         return encoder_model(encoder, weights, seed)
     found = published_model(weights)
-    if encoder is not None and registry.parse(ROOM, encoder) != registry.parse(ROOM, found.spec):
-        raise UsageMistake(f"--location-encoder {encoder}: {weights} holds {found.spec}")
-    return found
+    if encoder is None or registry.parse(ROOM, encoder) == registry.parse(ROOM, found.spec):
+        return found
+    if registry.constant(ROOM, registry.parse(ROOM, encoder)[0], "HOLDS") == found.spec:
+        return _holding(encoder, found)
+    raise UsageMistake(f"--location-encoder {encoder}: {weights} holds {found.spec}")
+
+
+def _holding(spec: str, inner: PlaceModel) -> PlaceModel:
+    """A location encoder with another one inside that has its weights."""
+
+    def build() -> nn.Module:
+        module: Any = registry.make(ROOM, spec)
+        module.held.load_state_dict(inner.build().state_dict())
+        return module.eval()
+
+    return PlaceModel(spec, spec, build, inner.weights, inner.inputs, licence=inner.licence)
 
 
 def published_model(name: str, trust_code: bool = False) -> PlaceModel:
