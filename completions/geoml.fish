@@ -160,6 +160,7 @@ complete -c geoml -n '__fish_geoml_using train' -l warmup -x -d 'Share of the st
 complete -c geoml -n '__fish_geoml_using train' -l clip -x -d 'Largest norm of the gradients; 0 lets them be.'
 complete -c geoml -n '__fish_geoml_using train' -l ema -x -d 'Keep an average of the weights with this decay; 0: none.'
 complete -c geoml -n '__fish_geoml_using train' -l patience -x -d 'Epochs without a better validation score; 0 never stops.'
+complete -c geoml -n '__fish_geoml_using train' -l watch -x -a 'score loss' -d 'What of validation ground says which epoch is best.'
 complete -c geoml -n '__fish_geoml_using train' -l keep -x -a 'best last' -d 'Keep the weights that scored best, or the last.'
 complete -c geoml -n '__fish_geoml_using train' -l class-weights -x -a 'none sqrt balanced' -d 'Weigh rare classes up.'
 complete -c geoml -n '__fish_geoml_using train' -l sampling -x -a 'shuffle balanced' -d 'Each tile once an epoch, or tiles of rare classes more often.'

@@ -206,10 +206,13 @@ def test_the_best_weights_are_kept_or_the_last(tmp_path):
     assert (last.state.model.w == kept[5]).all()
 
 
-def test_it_stops_when_the_score_has_not_risen_for_long(tmp_path):
+@pytest.mark.parametrize(("keep", "kept"), [("best", 2), ("last", -1)])
+def test_it_stops_when_the_score_has_not_risen_for_long(tmp_path, keep, kept):
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
-    progress, rows = fit(loop(tmp_path, epochs=6, patience=2), lambda _: {"watch": next(scores)})
+    one = loop(tmp_path, epochs=6, patience=2, keep=keep)
+    progress, rows = fit(one, lambda _: {"watch": next(scores)})
     assert progress.epoch == len(rows) == 4 and progress.best_epoch == 2
+    assert progress.kept == kept and bool(one.state.best) == (keep == "best")
 
 
 def test_scores_are_asked_for_every_so_often_and_at_the_end(tmp_path):

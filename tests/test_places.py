@@ -600,3 +600,26 @@ def test_networks_of_places_are_rebuilt_from_their_description(here):
     assert network(one).shape == (4, 3)
     with torch.no_grad():  # a place that is not known says nothing
         torch.testing.assert_close(network(one), network.head.last.bias.expand(4, 3))
+
+
+def test_the_loss_of_validation_places_may_say_which_epoch_is_best(here):
+    """The loss that is watched is the mean of squares, in units of the spread of the places that train."""
+    rng = np.random.default_rng(0)
+    table = pandas.DataFrame({"lon": rng.uniform(-180, 180, 300), "lat": rng.uniform(-80, 80, 300)})
+    table["t"] = 30 - abs(table["lat"]) / 2 + rng.normal(0, 3, 300)
+    table["split"] = np.array(["train", "val", "test"])[np.arange(300) % 3]
+    table.to_csv("t.csv", index=False)
+    words = ["train", "t.csv", "--target", "t", "--split-by", "split", "--location-encoder", "cartesian"]
+    more = ["--objective", "mse", "--watch", "loss", "--head", "mlp", "--device", "cpu", "--ema", "0"]
+    assert run([*words, *more, "--epochs", "40", "--patience", "10", "-o", "model/"]) == 0
+    rows = [json.loads(line) for line in Path("model/history.jsonl").read_text().splitlines()]
+    best = read_model("model").head["best"][0]
+    losses = {row["epoch"]: row["held_loss"] for row in rows if "held_loss" in row}
+    assert losses.keys() == set(range(1, len(rows) + 1)), "so often that a patience of 10 can be told"
+    assert best["epoch"] == max(e for e, loss in losses.items() if loss == min(losses.values()))
+    assert best["watch"] == -min(losses.values())
+    assert run(["predict", "t.csv", "--model", "model/", "-o", "said.parquet"]) == 0
+    said, held = pandas.read_parquet("said.parquet")["t"], (table["split"] == "val").to_numpy()
+    spread = table["t"][(table["split"] == "train")].std(ddof=0)
+    want = (((said - table["t"])[held] / spread) ** 2).mean()
+    assert min(losses.values()) == pytest.approx(want, rel=1e-4)

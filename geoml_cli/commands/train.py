@@ -192,6 +192,10 @@ def command(
             min=0, metavar="N", help="Epochs without a better validation score; 0 never stops."
         ),
     ] = 0,
+    watch: Annotated[
+        Literal["score", "loss"],
+        typer.Option(help="What of validation ground says which epoch is best."),
+    ] = "score",
     keep: Annotated[
         Literal["best", "last"],
         typer.Option(help="Keep the weights that scored best, or the last."),

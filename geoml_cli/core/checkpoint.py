@@ -30,6 +30,7 @@ class Progress:
     micro: int = 0  # samples that the device takes at a time; 0: not known yet
     best: float = -math.inf
     best_epoch: int = -1
+    kept: int = -1  # the epoch whose weights are kept as the best
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -53,7 +54,7 @@ class State:
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items() if v is not None}
         _write(folder / name, tensors)
-        best = f"best-{progress.best_epoch}.safetensors"
+        best = f"best-{progress.kept}.safetensors"
         if self.best and not (folder / best).is_file():
             _write(folder / best, self.best)
         state = folder / ".state.tmp"
@@ -85,10 +86,8 @@ class State:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         progress = Progress(**state)
-        if progress.best_epoch >= 0:
-            self.best = load_file(
-                folder / f"best-{progress.best_epoch}.safetensors", device=str(device)
-            )
+        if progress.kept >= 0:
+            self.best = load_file(folder / f"best-{progress.kept}.safetensors", device=str(device))
         log.info("going on from epoch %d, step %d", progress.epoch, progress.step)
         return progress
 

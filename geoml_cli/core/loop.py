@@ -214,9 +214,10 @@ class Loop:
             state.model.load_state_dict(state.average)
         found = score(state.model)
         # of equals the last: where a small validation ground is soon all right, training still helps
-        if self.recipe.keep == "best" and found["watch"] >= progress.best:
+        if found["watch"] >= progress.best:
             progress.best, progress.best_epoch = found["watch"], progress.epoch
-            state.best = _copy(state.model)
+            if self.recipe.keep == "best":
+                state.best, progress.kept = _copy(state.model), progress.epoch
         if own:
             state.model.load_state_dict(own)
         return found

@@ -81,10 +81,26 @@ class Held:
             return found
         return stats_of(self.metric, self.feed.aim, truth, guess, seen)
 
+    def loss(self, network: Any, objective: Callable[[Any, Any], Any], side: str, micro: int) -> float:
+        """Mean of an objective over a side, each batch by what its labels weigh."""
+        import torch
+
+        rows = self.ranks.share(self.feed.held(side))
+        found = np.zeros(2)
+        network.eval()
+        with torch.no_grad(), self.device.autocast():
+            for batch in self.feed.held_batches(rows, side, micro):
+                loss = objective(network, batch.to(self.device.torch))["loss"]
+                found += np.array([float(loss) * batch.total, batch.total])
+        total, weight = self.ranks.sum(found)
+        return float(total / weight) if weight else float("nan")
+
     def score(
-        self, side: str, micro: int, watch: Callable[[Any], float]
+        self, side: str, micro: int, watch: Callable[[Any], float], objective: Any = None
     ) -> Callable[[Any], dict[str, float]]:
-        """A function that scores a network on a side, with the key `watch`."""
+        """A function that scores a network on a side, with the key `watch`: what the task watches, or an objective's
+        loss, turned round.
+        """
         one = np.zeros(len(self.feed.tiles.index), int)
 
         def score(network: Any) -> dict[str, float]:
@@ -92,6 +108,9 @@ class Held:
             scores = self.metric.score(blocks[0])
             plain = {k: float(v) for k, v in scores.items() if np.ndim(v) == 0 and np.isfinite(v)}
             value = watch(scores)
+            if objective is not None:
+                plain["held_loss"] = self.loss(network, objective, side, micro)
+                value = -plain["held_loss"]
             return {**plain, "watch": value if np.isfinite(value) else -1e30}
 
         return score

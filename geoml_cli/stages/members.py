@@ -78,7 +78,10 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
     micro = given["micro_batch"] or given["batch"]
     hide = getattr(objective, "hide", None) if order.aim.fills else None
     held = Held(feed, registry.load("metrics", order.metric), device, ranks, given["tta"], hide)
-    score = held.score("val", micro, order.task.watch) if len(feed.held("val")) else None
+    loss = None
+    if given["watch"] == "loss":
+        loss = lambda network, batch: objective(network, batch, loop.progress.step)  # noqa: E731
+    score = held.score("val", micro, order.task.watch, loss) if len(feed.held("val")) else None
     bar = _bar(where, f"member {part.member + 1}/{members}", epochs)
 
     def note(row: dict[str, Any]) -> None:

@@ -147,9 +147,9 @@ def blend_of(window: int) -> dict[str, Any]:
 
 def _kept(progress: Any) -> dict[str, Any]:
     """The epoch whose weights are kept, its score, and how many tiles the device took at a time."""
-    best = progress.best_epoch > 0
+    best = progress.kept > 0
     return {
-        "epoch": progress.best_epoch if best else progress.epoch,
+        "epoch": progress.kept if best else progress.epoch,
         "epochs": progress.epoch,
         "watch": progress.best if best else None,
         "micro_batch": progress.micro or None,

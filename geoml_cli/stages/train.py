@@ -26,6 +26,7 @@ STEPS = 1000  # of a run whose length is not said
 FEWEST, MOST = 20, 400  # epochs of such a run
 LABELS = ("classes", "present", "values")  # what an objective takes that does not say
 SCORES = 50  # times that it is scored on validation ground, at most
+OFTEN = 10  # unless a run has a patience: as often in one patience, at least
 
 
 def run(
@@ -70,6 +71,7 @@ def run(
     clip: float = 1.0,
     ema: float = 0.99,
     patience: int = 0,
+    watch: str = "score",
     keep: str = "best",
     class_weights: str = "sqrt",
     sampling: str = "shuffle",
@@ -334,4 +336,7 @@ def length_of(rows: int, arguments: dict[str, Any]) -> tuple[int, int, int]:
         epochs = -(-arguments["steps"] // an_epoch)
     if epochs is None:
         epochs = min(max(-(-STEPS // an_epoch), FEWEST), MOST)
-    return epochs, an_epoch, max(1, epochs // SCORES)
+    between = epochs // SCORES
+    if arguments["patience"]:  # or it would be over before the second score
+        between = min(between, arguments["patience"] // OFTEN)
+    return epochs, an_epoch, max(1, between)

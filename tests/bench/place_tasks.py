@@ -21,7 +21,7 @@ import pyogrio
 COUNTRIES = "tests/fixtures/naturalearth_lowres/naturalearth_lowres.shp"
 RECIPE = (
     "--task classify --split-by split --head identity --optimizer adam --schedule constant --warmup 0 --ema 0"
-    " --clip 0 --batch 2000 --epochs 500 --patience 30 --keep last --class-weights none --augment none"
+    " --clip 0 --batch 2000 --epochs 500 --patience 30 --watch loss --keep last --class-weights none --augment none"
     " --precision 64 --device cpu"
 ).split()
 # a task: its target, and what the authors found for harmonics with a siren on it
