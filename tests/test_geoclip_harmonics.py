@@ -44,7 +44,9 @@ def test_it_is_both_side_by_side():
         ylm = registry.make("location_encoders", "spherical-harmonics:degrees=4")(lonlat)
     assert found.shape == (40, both.out_channels) == (40, 512 + 16)
     want = (clip - clip.mean(1, keepdim=True)) / clip.std(1, keepdim=True, correction=0)
-    torch.testing.assert_close(found[:, :512], want, atol=2e-2, rtol=1e-3)  # eps shows: they are small
+    torch.testing.assert_close(
+        found[:, :512], want, atol=2e-2, rtol=1e-3
+    )  # eps shows: they are small
     torch.testing.assert_close(found[:, 512:], ylm * math.sqrt(4 * math.pi), atol=1e-5, rtol=1e-5)
 
 
@@ -85,7 +87,9 @@ def test_places_that_are_known_are_encoded_once_and_others_as_ever():
         assert torch.equal(asked(location, lonlat.flip(0)), plain.flip(0))
     assert location.encoder.asked == len(lonlat)
     assert torch.equal(asked(location, holed)[:-1], plain)  # one has no place: all as ever
-    assert torch.equal(asked(location, places(5, seed=1)), asked(alone(Counted()), places(5, seed=1)))
+    assert torch.equal(
+        asked(location, places(5, seed=1)), asked(alone(Counted()), places(5, seed=1))
+    )
 
 
 @pytest.fixture

@@ -330,9 +330,7 @@ def test_an_epoch_taken_up_gives_the_rest_of_it_with_any_workers(path, workers):
         assert all(same(a, b) for a, b in zip(rest, whole[start:], strict=True))
 
 
-@pytest.mark.parametrize(
-    "context", [pytest.param("spawn", marks=pytest.mark.slow), "fork"]
-)
+@pytest.mark.parametrize("context", [pytest.param("spawn", marks=pytest.mark.slow), "fork"])
 def test_pytorchs_own_loader_reads_in_processes(path, context):
     ds = TileDataset(path)
     ds[0]  # maps are open here: each process opens its own

@@ -609,13 +609,35 @@ def test_the_loss_of_validation_places_may_say_which_epoch_is_best(here):
     table["t"] = 30 - abs(table["lat"]) / 2 + rng.normal(0, 3, 300)
     table["split"] = np.array(["train", "val", "test"])[np.arange(300) % 3]
     table.to_csv("t.csv", index=False)
-    words = ["train", "t.csv", "--target", "t", "--split-by", "split", "--location-encoder", "cartesian"]
-    more = ["--objective", "mse", "--watch", "loss", "--head", "mlp", "--device", "cpu", "--ema", "0"]
+    words = [
+        "train",
+        "t.csv",
+        "--target",
+        "t",
+        "--split-by",
+        "split",
+        "--location-encoder",
+        "cartesian",
+    ]
+    more = [
+        "--objective",
+        "mse",
+        "--watch",
+        "loss",
+        "--head",
+        "mlp",
+        "--device",
+        "cpu",
+        "--ema",
+        "0",
+    ]
     assert run([*words, *more, "--epochs", "40", "--patience", "10", "-o", "model/"]) == 0
     rows = [json.loads(line) for line in Path("model/history.jsonl").read_text().splitlines()]
     best = read_model("model").head["best"][0]
     losses = {row["epoch"]: row["held_loss"] for row in rows if "held_loss" in row}
-    assert losses.keys() == set(range(1, len(rows) + 1)), "so often that a patience of 10 can be told"
+    assert losses.keys() == set(range(1, len(rows) + 1)), (
+        "so often that a patience of 10 can be told"
+    )
     assert best["epoch"] == max(e for e, loss in losses.items() if loss == min(losses.values()))
     assert best["watch"] == -min(losses.values())
     assert run(["predict", "t.csv", "--model", "model/", "-o", "said.parquet"]) == 0

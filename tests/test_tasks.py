@@ -162,7 +162,11 @@ def dates(folder):
 
 @pytest.mark.parametrize(
     "how, least",
-    [("stack", 0.9), pytest.param("attention", 0.4, marks=pytest.mark.slow), pytest.param("mean", 0.0, marks=pytest.mark.slow)],
+    [
+        ("stack", 0.9),
+        pytest.param("attention", 0.4, marks=pytest.mark.slow),
+        pytest.param("mean", 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_several_dates(here, how, least):
     words = ("--labels", "labels.gpkg", "--label-column", "class", "--frames", "all")

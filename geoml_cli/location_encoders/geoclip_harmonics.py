@@ -49,7 +49,7 @@ class Both(nn.Module):
         super().__init__()
         check(degrees, "standard")
         self.held = registry.make("location_encoders", HOLDS)
-        self.degrees, width = degrees, int(self.held.out_channels)  # type: ignore[arg-type]
+        self.degrees, width = degrees, int(self.held.out_channels)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.hide = Hide(width, hidden)
         self.out_channels = width + degrees**2

@@ -81,7 +81,9 @@ class Held:
             return found
         return stats_of(self.metric, self.feed.aim, truth, guess, seen)
 
-    def loss(self, network: Any, objective: Callable[[Any, Any], Any], side: str, micro: int) -> float:
+    def loss(
+        self, network: Any, objective: Callable[[Any, Any], Any], side: str, micro: int
+    ) -> float:
         """Mean of an objective over a side, each batch by what its labels weigh."""
         import torch
 
