@@ -18,7 +18,7 @@ def stats(
     """
     if np.ndim(truth) != 2 or np.shape(truth)[1] != classes or np.asarray(guess).dtype.kind != "f":
         raise GeomlError("metric ranking: wants scores of what is present, not classes")
-    p = np.clip(np.asarray(guess, np.float64), 1e-12, 1 - 1e-12)
+    p = np.clip(np.nan_to_num(np.asarray(guess, np.float64)), 1e-12, 1 - 1e-12)
     at = np.rint(np.clip(np.log(p) - np.log1p(-p), -MOST, MOST) * A_UNIT).astype(int)
     bins = np.zeros((classes, 2, BINS), np.int32)
     side = (np.asarray(truth) > 0.5).astype(int)

@@ -45,7 +45,6 @@ ENCODERS = {
 WIDE = 600  # columns from which on a network is not tried: it takes long, and overfits
 ALPHAS = (1e-2, 1.0, 1e2, 1e4)
 EPOCHS, PATIENCE, BATCH, RATE = 40, 8, 256, 2e-3
-MEMBERS = 3  # networks of ours that are averaged
 OURS = (
     "--split-by split --location-encoder geoclip-harmonics --location-weights pkg:geoclip --tune head"
     f" --head mlp:dropout=0.3 --epochs {EPOCHS} --patience {PATIENCE} --batch {BATCH} --lr {RATE} --schedule one-cycle"
@@ -168,31 +167,23 @@ def on(x: np.ndarray) -> Probe:
     return fit
 
 
-def ours(members: int) -> Probe:
-    """Models of `geoml train`, averaged."""
-
-    def fit(y: np.ndarray, train: np.ndarray, stop: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
-        side = np.where(stop, "val", np.where(train, "train", "test"))
-        label = y if y.dtype.kind == "f" else [f"c{one:02}" for one in y]
-        table = pandas.DataFrame({"lon": lonlat[:, 0], "lat": lonlat[:, 1], "y": label, "split": side})  # fmt: skip
-        found = []
-        with tempfile.TemporaryDirectory() as folder:
-            places = f"{folder}/places.parquet"
-            table.to_parquet(places)
-            for seed in range(members):
-                model, said = f"{folder}/{seed}", f"{folder}/{seed}.parquet"
-                for line in (
-                    ["train", places, "--target", "y", *OURS, "--seed", str(seed), "-o", model],
-                    ["predict", places, "--model", model, "-q", "-o", said],
-                ):
-                    if run(line) != 0:
-                        raise SystemExit(" ".join(line))
-                told = pandas.read_parquet(said)
-                names = ["y"] if y.dtype.kind == "f" else [f"p_c{k:02}" for k in range(y.max() + 1)]
-                found.append(told[names].to_numpy(float))
-        return np.mean(found, axis=0)
-
-    return fit
+def ours(y: np.ndarray, train: np.ndarray, stop: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
+    """What a model of `geoml train` says."""
+    side = np.where(stop, "val", np.where(train, "train", "test"))
+    values = y.dtype.kind == "f"
+    label = y if values else [f"c{one:02}" for one in y]
+    table = pandas.DataFrame({"lon": lonlat[:, 0], "lat": lonlat[:, 1], "y": label, "split": side})
+    with tempfile.TemporaryDirectory() as folder:
+        places, model, said = (f"{folder}/{name}" for name in ("places.parquet", "model", "said.parquet"))  # fmt: skip
+        table.to_parquet(places)
+        for line in (
+            ["train", places, "--target", "y", *OURS, "-o", model],
+            ["predict", places, "--model", model, "-q", "-o", said],
+        ):
+            if run(line) != 0:
+                raise SystemExit(" ".join(line))
+        told = pandas.read_parquet(said)
+    return told[["y"] if values else [f"p_c{k:02}" for k in range(y.max() + 1)]].to_numpy(float)
 
 
 def fitted(classifier: Callable[[], object], regressor: Callable[[], object], x: np.ndarray) -> Probe:  # fmt: skip
@@ -221,7 +212,7 @@ def probes(lonlat: np.ndarray, few: bool) -> Iterator[tuple[str, Probe, bool]]:
     clip = geoclip(lonlat)
     yield "GeoCLIP, ridge", ridge(clip), False
     yield "GeoCLIP, network", on(clip), False
-    yield f"ours: geoclip-harmonics through `geoml train`, {MEMBERS} networks", ours(MEMBERS), False
+    yield "ours: geoclip-harmonics through `geoml train`", ours, False
     xyz = encoded("cartesian", lonlat)
     every = np.column_stack([lonlat, xyz])
     trees = [functools.partial(one, 300, n_jobs=1, random_state=0) for one in (ExtraTreesClassifier, ExtraTreesRegressor)]  # fmt: skip
