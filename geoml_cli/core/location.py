@@ -11,7 +11,7 @@ from geoml_cli.core.batch import Batch
 ALONE, CONCAT, FILM = "alone", "concat", "film"
 JOINS = (CONCAT, FILM)
 WIDTH = 32  # channels that a place becomes where it is concatenated
-KNOWN = 1 << 29  # numbers, of all places that are encoded once
+KNOWN = 1 << 28  # numbers, of all places that are encoded once
 AT_ONCE = 1 << 15  # places that are encoded at a time where nothing is learnt
 
 
