@@ -19,7 +19,7 @@ PRETRAIN = (
     *("--task", "reconstruct", "--encoder", ENCODER, "--head", "mae:width=64,layers=2,heads=4"),
     *("--batch", "64", "--lr", "1e-3", "--ema", "0", "--keep", "last"),
 )
-STEPS = {"flood-s2": "3000", "burn": "14000"}  # of pretraining
+STEPS = {"flood-s2": "14000", "burn": "14000"}  # of pretraining
 SHARES = {  # of about a hundred labelled tiles; a single one of burn may show one class only
     "flood-s2": (0.1, 0.01),
     "burn": (0.1, 0.05),
