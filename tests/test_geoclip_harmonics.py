@@ -92,6 +92,26 @@ def test_places_that_are_known_are_encoded_once_and_others_as_ever():
     )
 
 
+def test_what_is_known_is_said_without_dropout():
+    torch.manual_seed(0)
+    encoder = registry.make("location_encoders", "satclip:degrees=4,dropout=0.5")
+    encoder.requires_grad_(False).train()
+    location, lonlat = alone(encoder), places()
+    location.know(lonlat)
+    known = asked(location, lonlat)
+    location.forget()
+    encoder.eval()
+    torch.testing.assert_close(known, asked(location, lonlat), atol=1e-5, rtol=1e-5)
+
+
+def test_a_checkpoint_of_geoclip_alone_is_taken_too():
+    part = registry.load("location_encoders", "geoclip-harmonics")
+    inner = registry.make("location_encoders", "geoclip").state_dict()
+    named = part.rename({f"location_encoder.{k}": v for k, v in inner.items()} | {"logit_scale": 1})
+    assert named.keys() == part.build(degrees=2).state_dict().keys()
+    assert part.rename(named).keys() == named.keys()
+
+
 @pytest.fixture
 def release(tmp_path, monkeypatch):
     """A small GeoCLIP in a folder as it is published, and a table of places."""

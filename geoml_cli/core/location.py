@@ -112,11 +112,17 @@ class Location(nn.Module):
     @torch.no_grad()
     def know(self, lonlat: torch.Tensor) -> None:
         """Encode places (N, 2) once, to be looked up from then on: of an encoder that does not change."""
+        self.encoder.eval()
         lonlat = lonlat[lonlat.isfinite().all(1)].to(self.kind)
         if len(lonlat) * int(self.encoder.out_channels) <= KNOWN:  # type: ignore[arg-type]
             found = self._encoded(lonlat)
             self._known = {key: i for i, key in enumerate(_keys(lonlat))}, found
 
+    def forget(self) -> None:
+        """Encode places as ever."""
+        self._known = None
+
+    @torch.compiler.disable  # it looks at bits of a batch, and would be compiled for each
     def _looked_up(self, lonlat: torch.Tensor) -> torch.Tensor | None:
         """Vectors of places that are known, all of them."""
         if self._known is None:

@@ -55,7 +55,7 @@ def train_mode(network: nn.Module) -> None:
     """Put a network into training, but leave what is frozen as it is in use.
 
     A module of which no parameter is trained stays in eval mode: its dropout is off, and its
-    batch norm keeps the statistics that it has. What `hides` features from what is trained goes on.
+    batch norm keeps the statistics that it has. What is made for training `while_frozen` goes on.
     """
     network.train()
     _rest(network)
@@ -66,7 +66,7 @@ def _rest(module: nn.Module) -> None:
     if own and not any(p.requires_grad for p in own):
         module.eval()
         for one in module.modules():
-            if getattr(one, "hides", False):
+            if getattr(one, "while_frozen", False):
                 one.train()
         return
     for child in module.children():

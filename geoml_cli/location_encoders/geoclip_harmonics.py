@@ -23,7 +23,7 @@ POLES = False
 class Hide(nn.Module):
     """Set all columns from one on to 0 in a share of the rows, in training."""
 
-    hides = True
+    while_frozen = True  # it is for what is trained after it
 
     def __init__(self, first: int, share: float) -> None:
         super().__init__()
@@ -65,3 +65,8 @@ class Both(nn.Module):
 def build(*, degrees: int = 20, hidden: float = 0.5) -> nn.Module:
     """Build it with harmonics of degrees 0 to `degrees` - 1, hidden from the share `hidden` of samples in training."""
     return Both(degrees, hidden)
+
+
+def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Keys of the capsules of a GeoCLIP; the image side and the temperature are left out."""
+    return {"held.LocEnc" + k.partition("LocEnc")[2]: v for k, v in state.items() if "LocEnc" in k}

@@ -49,7 +49,7 @@ class PresenceOnly(nn.Module):
             raise GeomlError(
                 "--objective presence-only: asks about random places; train on a table of places without --features"
             )
-        if self.ground == "extent":
+        if self.ground == "extent" and torch.is_grad_enabled():  # held places do not widen it
             self.low.copy_(torch.minimum(self.low, place.min(0).values))
             self.high.copy_(torch.maximum(self.high, place.max(0).values))
         drawn = self.draw(len(place)).to(place)

@@ -90,6 +90,7 @@ class Held:
         rows = self.ranks.share(self.feed.held(side))
         found = np.zeros(2)
         network.eval()
+        torch.manual_seed(0)  # what an objective draws is the same each time
         with torch.no_grad(), self.device.autocast():
             for batch in self.feed.held_batches(rows, side, micro):
                 loss = objective(network, batch.to(self.device.torch))["loss"]
@@ -111,8 +112,8 @@ class Held:
             plain = {k: float(v) for k, v in scores.items() if np.ndim(v) == 0 and np.isfinite(v)}
             value = watch(scores)
             if objective is not None:
-                plain["held_loss"] = self.loss(network, objective, side, micro)
-                value = -plain["held_loss"]
+                value = -self.loss(network, objective, side, micro)
+                plain |= {"held_loss": -value} if np.isfinite(value) else {}
             return {**plain, "watch": value if np.isfinite(value) else -1e30}
 
         return score

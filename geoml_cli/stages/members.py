@@ -79,8 +79,10 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
     hide = getattr(objective, "hide", None) if order.aim.fills else None
     held = Held(feed, registry.load("metrics", order.metric), device, ranks, given["tta"], hide)
     loss = None
-    if given["watch"] == "loss":
-        loss = lambda network, batch: objective(network, batch, loop.progress.step)  # noqa: E731
+    if (
+        given["watch"] == "loss"
+    ):  # of the last step: one that changes as training goes on is no measure
+        loss = lambda network, batch: objective(network, batch, epochs * an_epoch)  # noqa: E731
     score = held.score("val", micro, order.task.watch, loss) if len(feed.held("val")) else None
     bar = _bar(where, f"member {part.member + 1}/{members}", epochs)
 
@@ -108,6 +110,9 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
         blocks = held.blocks(network, "test", micro, blocks_of(feed))
     else:
         blocks = {}
+    for sensor in network.sensors:
+        if sensor.location is not None:
+            sensor.location.forget()  # type: ignore[operator, union-attr]
     tensors = tune.changed(network, before) if before else dict(network.state_dict())
     return Fitted(feed, network, tensors, progress, blocks)
 

@@ -199,6 +199,7 @@ def draw_curves(path: Path, rows: list[dict[str, Any]]) -> None:
     if all(row["loss"] > 0 for row in rows):
         left.set(yscale="log")
         left.yaxis.set_major_formatter("{x:g}")
-        left.yaxis.set_minor_formatter(NullFormatter())
+        low, high = left.get_ylim()
+        left.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
     left.legend(fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})
