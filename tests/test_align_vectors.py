@@ -87,6 +87,7 @@ def test_over_ground_that_shows_nothing_of_them_all_stay(town, tmp_path):
     assert found.geometry.equals(geopandas.read_file(town / "drawn.gpkg").geometry)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(town, tmp_path):
     line = ["align", str(town / "drawn.gpkg"), "--to", str(town / "ortho.tif")]
     assert run([*line, "-o", str(tmp_path / "again.parquet")]) == 0

@@ -97,7 +97,7 @@ def test_a_server_that_only_fails_is_for_a_later_run(home, capsys, fate):
 
 
 @pytest.mark.parametrize("how", [(), pytest.param(("--whole",), marks=pytest.mark.slow)])
-@pytest.mark.parametrize("fate", ["silence", "trickle"])
+@pytest.mark.parametrize("fate", [pytest.param("silence", marks=pytest.mark.slow), "trickle"])
 def test_a_server_that_stalls_for_ever_is_given_up(home, capsys, fate, how):
     with failing(home / "cat") as server:
         server.fates["/s2/red.tif"] = fate

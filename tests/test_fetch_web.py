@@ -266,9 +266,8 @@ def big(home):
     return folder
 
 
-@pytest.mark.parametrize(
-    "signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_stopped_half_way_goes_on_to_the_same_bytes(home, big, signum):
     with served.serving(big) as server:
         assert run(["fetch", f"{server.url}/item.json", "-o", "whole"]) == 0

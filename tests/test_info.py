@@ -591,7 +591,7 @@ def test_a_map_is_drawn_in_the_colours_of_its_classes(project, ask, told):
     )
 
 
-@pytest.mark.parametrize("name", ["map.tif", "maps", "scene.tif", "tiles", "model"])
+@pytest.mark.parametrize("name", ["map.tif", pytest.param("maps", marks=pytest.mark.slow), "scene.tif", "tiles", "model"])  # fmt: skip
 def test_equal_content_gives_equal_pictures(name, project, ask):
     assert ask(name, "--picture", "a.png")[0] == 0
     before = Path("a.png").read_bytes()
@@ -659,6 +659,7 @@ def test_pictures_that_cannot_be(project, ask):
     assert not list(project.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_pictures_need_no_display_and_no_global_state(project):
     code = (
         "import sys; from geoml_cli.cli import run; status = run(sys.argv[1:]);"

@@ -45,7 +45,7 @@ def test_places_become_as_many_columns_as_declared(spec, dtype):
     if not list(encoder.parameters()):
         assert found.dtype == dtype
     with torch.no_grad():
-        assert torch.allclose(encoder(lonlat[7:9]), found[7:9], atol=1e-5)
+        assert torch.allclose(encoder(lonlat[7:9]), found[7:9], atol=2e-4)
         assert encoder(lonlat[:0]).shape == (0, encoder.out_channels)
 
 

@@ -123,7 +123,7 @@ def test_options_of_a_metric_are_keywords(part):
 
 
 @given(given=samples())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_segmentation_gives_the_numbers_of_scikit_learn(given):
     truth, guess, valid, classes = given
     t, g, labels = truth[valid], guess[valid], list(range(classes))

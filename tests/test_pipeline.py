@@ -97,6 +97,7 @@ def test_a_second_pass_does_nothing_and_a_change_redoes_what_follows(done, monke
     assert changed == [False, True, True, True, True]
 
 
+@pytest.mark.slow
 def test_stages_pipe_into_each_other(done):
     geoml = f"{sys.executable} -m geoml_cli"
     line = (

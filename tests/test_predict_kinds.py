@@ -12,7 +12,7 @@ import rasterio
 import shapely
 import torch
 from rasterio.transform import from_origin
-from test_tasks import dates, layers, tile, train, values
+from test_tasks import SIDE, dates, layers, tile, train, values
 
 from geoml_cli.cli import run
 from geoml_cli.core import network as networks
@@ -22,7 +22,7 @@ from geoml_cli.formats.model import read_model
 from geoml_cli.geo.grid import Grid
 from geoml_cli.stages.codes import codes_of_pixels
 
-SIDE, FAR = 96, 64
+FAR = 64
 
 
 @pytest.fixture
@@ -211,14 +211,14 @@ def test_labels_of_tiles_are_a_coarser_raster_and_points(here):
     train("--task", "classify", "--epochs", 3)
     predict("scene.tif", "--polygons", "points.gpkg", "--probabilities")
     with rasterio.open("maps/scene.tif") as dataset, rasterio.open("scene.tif") as scene:
-        assert dataset.shape == (12, 12) and dataset.res == (80, 80)
+        assert dataset.shape == (8, 8) and dataset.res == (80, 80)
         assert dataset.transform.c == scene.transform.c
         ids = dataset.read(1)
     table = geopandas.read_file("points.gpkg")
-    assert len(table) == 144 and table.geom_type.eq("Point").all()
+    assert len(table) == 64 and table.geom_type.eq("Point").all()
     assert run(["predict", "tiles/", "--model", "model/", "-o", "tiles.parquet"]) == 0
     rows = geopandas.read_parquet("tiles.parquet")
-    assert len(rows) == 144
+    assert len(rows) == 64
     points = rows.to_crs("EPSG:32633").geometry
     r, c = ((5_000_000 - points.y) // 80).astype(int), ((points.x - 500_000) // 80).astype(int)
     assert (ids[r, c] == rows["class_id"]).all()  # a tile is the same tile either way
@@ -274,12 +274,12 @@ def test_another_grid(here):
     with rasterio.open("scene.tif") as scene:
         from rasterio.warp import transform
 
-        xs, ys = transform(scene.crs, "EPSG:32634", [500_480], [4_999_520])
-    like = made.write(here / "like.tif", np.zeros((1, 40, 50), np.uint8), crs="EPSG:32634", transform=from_origin(xs[0] - 300, ys[0] + 240, 12, 12))  # fmt: skip
+        xs, ys = transform(scene.crs, "EPSG:32634", [500_320], [4_999_680])
+    like = made.write(here / "like.tif", np.zeros((1, 24, 30), np.uint8), crs="EPSG:32634", transform=from_origin(xs[0] - 180, ys[0] + 144, 12, 12))  # fmt: skip
     predict("scene.tif", "--like", like, out="l/")
     with rasterio.open("l/scene.tif") as dataset, rasterio.open(like) as wanted:
         assert (dataset.transform, dataset.crs, dataset.shape) == (wanted.transform, wanted.crs, wanted.shape)  # fmt: skip
-        rows, cols = np.mgrid[:40, :50]
+        rows, cols = np.mgrid[:24, :30]
         x, y = dataset.transform * (cols + 0.5, rows + 0.5)
         x, y = transform(dataset.crs, "EPSG:32633", x.ravel(), y.ravel())
         there = dataset.read(1).ravel()

@@ -15,7 +15,7 @@ from geoml_cli.formats.model import read_model
 from geoml_cli.formats.tileset import read_tileset
 from geoml_cli.stages.feed import Feed, parts_of, share_of
 
-SIDE = 96
+SIDE = 64
 FAST = ["--encoder", "unet:width=6,depth=1", "--device", "cpu", "--lr", "1e-2"]
 
 
@@ -48,7 +48,7 @@ def values(folder, share=1.0):
 def test_values_of_pixels_are_learnt_and_scored_in_their_units(here):
     height = values(here)
     tile("scene.tif", "--labels", "height.tif", "--label-kind", "values")
-    scores = train("--task", "regress", "--epochs", 30)
+    scores = train("--task", "regress", "--epochs", 60)
     r2, rmse = scores["metrics"]["r2"]["value"], scores["metrics"]["rmse"]["value"]
     assert r2 > 0.9 and 0 < rmse < 0.35 * np.nanstd(height)
     head = read_model("model").head
@@ -101,7 +101,7 @@ def test_all_classes_that_a_tile_holds(here):
     made.scene(here, SIDE, SIDE)
     words = ("--label-column", "class", "--label-per", "present", "--split", "blocks:4")
     tile("scene.tif", "--labels", "labels.gpkg", *words, size="8")
-    scores = train("--task", "classify", "--epochs", 24)
+    scores = train("--task", "classify", "--epochs", 36)
     assert scores["metrics"]["f1_micro"]["value"] > 0.75
     assert set(scores["classes"]) == set(made.NAMES)
 
@@ -189,7 +189,7 @@ def test_two_sensors_tell_more_than_one(here, fuse):
     made.polygons(here / "labels.gpkg", truth)
     words = ("--labels", "labels.gpkg", "--label-column", "class", "--with", "radar=radar.tif")
     tile("optical.tif", *words)
-    both = train("--fuse", fuse, "--epochs", 12)["metrics"]["accuracy"]["value"]
+    both = train("--fuse", fuse, "--epochs", 24)["metrics"]["accuracy"]["value"]
     alone = train("--sensor", "image", "--epochs", 6)["metrics"]["accuracy"]["value"]
     assert both > 0.95 > alone
 

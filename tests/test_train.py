@@ -112,9 +112,8 @@ def command(*words):
     return [sys.executable, "-m", "geoml_cli", *map(str, words)]
 
 
-@pytest.mark.parametrize(
-    "signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_goes_on_to_the_same_bytes(tiles, signum):
     words = ["train", "tiles/", *SMALL, "--epochs", 8, "--patience", 0]
     assert run([*map(str, words), "-o", "whole/"]) == 0
