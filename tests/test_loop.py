@@ -108,7 +108,9 @@ def test_class_weights_have_mean_one_over_pixels():
         assert weights[1] / weights[0] == pytest.approx(ratio) and weights[3] == 0
 
 
-@pytest.mark.parametrize("optimizer, lr", [("adamw", 0.05), ("sgd", 0.05)])
+@pytest.mark.parametrize(
+    "optimizer, lr", [("adamw", 0.05), pytest.param("sgd", 0.05, marks=pytest.mark.slow)]
+)
 def test_it_finds_the_least_squares_solution(tmp_path, optimizer, lr):
     made = loop(tmp_path, optimizer=optimizer, lr=lr, epochs=200)
     progress, rows = fit(made)

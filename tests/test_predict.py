@@ -271,9 +271,8 @@ def test_keep_going_maps_the_rest(here, capsys):
     assert run([*words, "--keep-going"]) == 3  # still incomplete: never 0
 
 
-@pytest.mark.parametrize(
-    "signum", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_goes_on_to_the_same_bytes(here, signum):
     made.write(here / "big.tif", made.image(made.regions(192, 256, sites=60)))
     words = ["--model", "model", "--window", "16", "--batch", "2", "--device", "cpu"]

@@ -573,7 +573,7 @@ def test_leakage_is_the_share_of_test_tiles_beside_training_tiles(seed):
 @pytest.mark.parametrize(
     ("crs", "x", "y"), [(32633, 5e5, 5e6), (32601, 198_000, 7e6), (32633, 5e5, 8.9e6), (3413, -4000, 3000)]
 )  # fmt: skip
-@pytest.mark.parametrize("folds", [0, 3])
+@pytest.mark.parametrize("folds", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_distances_are_those_of_brute_force_by_geodesics(crs, x, y, folds):
     shapes, sides, cells = tiles(14, 5, crs, x, y)
     found = distances(shapes, sides, folds)
