@@ -24,9 +24,10 @@ from geoml_cli.stages.feed import parts_of
 from geoml_cli.stages.held import document
 from geoml_cli.stages.job import Job
 from geoml_cli.stages.members import fit_one
-from geoml_cli.stages.model_folder import contract, draw_curves, ground_table, item_of_model
+from geoml_cli.stages.model_folder import contract, ground_table, item_of_model
 from geoml_cli.stages.order import Fitted, Order, Place
 from geoml_cli.stages.reconstructions import draw_reconstructions
+from geoml_cli.stages.sheets import curves
 from geoml_cli.stages.signals import Signals
 
 log = logging.getLogger("geoml")
@@ -76,7 +77,7 @@ def fit_all(job: Job, order: Order, ranks: Ranks) -> None:
     head = contract(order, fitted, halo, device.describe() | {"processes": ranks.count}, job.out)
     item = item_of_model(f"geoml-{job.record['fingerprint'][:12]}", head, table, network)
     (job.part / ITEM).write_text(dumps(item))
-    draw_curves(job.part / "curves.png", rows)
+    curves(rows).savefig(job.part / "curves.png", metadata={"Software": None})
     objective = networks.objective(str(order.parts["objective"]))
     if order.aim.fills and hasattr(objective, "hide"):
         draw_reconstructions(job.part / PICTURE, order, fitted[0], objective, device)

@@ -1,4 +1,4 @@
-"""What a model folder says besides its weights: the contract, the ground it saw, its STAC Item, its curves."""
+"""What a model folder says besides its weights: the contract, the ground it saw, its STAC Item."""
 
 import json
 import os
@@ -177,29 +177,3 @@ def item_of_model(
     whole = json.loads(shapely.to_geojson(shapely.convex_hull(seen)))
     count = sum(p.numel() for p in network.parameters()) * head["members"]
     return mlm_item(name, head, whole, list(seen.bounds), count)
-
-
-def draw_curves(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Loss and validation score of every member over the epochs."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
-
-    figure = Figure(figsize=(9, 3.5))
-    left, right = figure.subplots(1, 2)
-    # places that are looked for, and numbers in mathematical type, take as long as all the rest
-    figure.subplots_adjust(0.08, 0.15, 0.98, 0.9, 0.16)
-    for axes, title in ((left, "training loss"), (right, "validation score")):
-        axes.set_title(title, y=1.0)
-        axes.set_xlabel("epoch")
-    for member in sorted({row["member"] for row in rows}):
-        mine = [row for row in rows if row["member"] == member]
-        left.plot([r["epoch"] for r in mine], [r["loss"] for r in mine], label=f"member {member}")
-        scored = [row for row in mine if "watch" in row]
-        right.plot([r["epoch"] for r in scored], [r["watch"] for r in scored], marker=".")
-    if all(row["loss"] > 0 for row in rows):
-        left.set(yscale="log")
-        left.yaxis.set_major_formatter("{x:g}")
-        low, high = left.get_ylim()
-        left.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
-    left.legend(fontsize=7)
-    figure.savefig(path, dpi=110, metadata={"Software": None})

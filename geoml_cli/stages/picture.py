@@ -1,6 +1,7 @@
 """A picture of an artifact as a PNG: maps with legend and scale, contact sheets of tiles, curves of models."""
 
 import io
+import json
 import struct
 import zlib
 from collections.abc import Sequence
@@ -74,7 +75,8 @@ def figure_of(path: str) -> Any:
 
         return rows_figure(path)
     if kind == "model" and stamp:
-        return curves(stamp.parent)
+        text = (stamp.parent / "history.jsonl").read_text(encoding="utf-8")
+        return curves([json.loads(line) for line in text.splitlines()])
     if stamp and stamp.name == "items.json":
         return maps([(item["id"], *_chosen(item)) for item in read_items(stamp)])
     if kind == "scores":
