@@ -23,6 +23,9 @@ SPECS = {name: SMALL.get(name, name) for name in registry.names(ROOM)}
 NETWORKED = [name for name in SPECS if "network" in registry.options(ROOM, name)]
 
 
+ROUNDING = {"geoclip-harmonics": 2e-4}  # its norm enlarges the little that random weights say
+
+
 def made(spec):
     torch.manual_seed(0)
     return registry.make(ROOM, spec).eval()
@@ -45,7 +48,7 @@ def test_places_become_as_many_columns_as_declared(spec, dtype):
     if not list(encoder.parameters()):
         assert found.dtype == dtype
     with torch.no_grad():
-        assert torch.allclose(encoder(lonlat[7:9]), found[7:9], atol=2e-4)
+        assert torch.allclose(encoder(lonlat[7:9]), found[7:9], atol=ROUNDING.get(spec, 1e-5))
         assert encoder(lonlat[:0]).shape == (0, encoder.out_channels)
 
 
