@@ -64,20 +64,20 @@ def _compiled(lonlat: torch.Tensor, degrees: int, variant: str, dtype: torch.dty
     x, y, z = REFLECTED[variant]
     points = torch.stack([x * cos * lon.cos(), y * cos * lon.sin(), z * sin], 1).numpy()
     calculator = _calculator(degrees, threading.get_ident())
-    zero = [n * n + n for n in range(degrees)] if variant == "satclip" else []
-    if dtype == torch.float64:
-        found = calculator.compute(points)
-        for column in zero:
-            found[:, column] *= math.pi
+    order = np.arange(degrees)
+    zero = order * order + order  # the columns of order 0
+
+    def computed(some: np.ndarray) -> torch.Tensor:
+        found = calculator.compute(some)
+        if variant == "satclip":
+            found[:, zero] *= math.pi
         return torch.from_numpy(found)
-    scale = np.ones(degrees**2)
-    scale[zero] = math.pi
+
+    if dtype == torch.float64:
+        return computed(points)
     out = torch.empty(len(points), degrees**2, dtype=dtype)
     for start in range(0, len(points), BLOCK):
-        found = calculator.compute(points[start : start + BLOCK])
-        if zero:
-            found *= scale
-        out[start : start + BLOCK] = torch.from_numpy(found)
+        out[start : start + BLOCK] = computed(points[start : start + BLOCK])
     return out
 
 

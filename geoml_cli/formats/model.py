@@ -94,10 +94,8 @@ def tells_places(name: str) -> bool:
     """Whether a model by this name makes vectors of places: a package, a release, or one of ours that sees nothing else."""
     if name.startswith(PKG):
         return "/" not in name.removeprefix(PKG) or name.lower().endswith(".whl")
-    if (Path(name) / NAME).is_file():
-        return sees_places(
-            read_stamp(name, NAME, "train")[1]
-        )  # whether it is whole is seen when it is opened
+    if (Path(name) / NAME).is_file():  # whether it is whole is seen when it is opened
+        return sees_places(read_stamp(name, NAME, "train")[1])
     return (Path(name) / RELEASE).is_file()
 
 

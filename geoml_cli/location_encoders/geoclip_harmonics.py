@@ -15,6 +15,7 @@ from geoml_cli import registry
 from geoml_cli.core.harmonics import check, harmonics
 from geoml_cli.core.places import checked
 
+ROOM = "location_encoders"
 HOLDS = "geoclip"  # the location encoder whose weights it may start from
 DATELINE = False  # whether it is continuous there
 POLES = False
@@ -48,7 +49,7 @@ class Both(nn.Module):
     def __init__(self, degrees: int, hidden: float) -> None:
         super().__init__()
         check(degrees, "standard")
-        self.held = registry.make("location_encoders", HOLDS)
+        self.held = registry.make(ROOM, HOLDS)
         self.degrees, width = degrees, int(self.held.out_channels)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.hide = Hide(width, hidden)
@@ -68,5 +69,6 @@ def build(*, degrees: int = 20, hidden: float = 0.5) -> nn.Module:
 
 
 def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Keys of the capsules of a GeoCLIP; the image side and the temperature are left out."""
-    return {"held.LocEnc" + k.partition("LocEnc")[2]: v for k, v in state.items() if "LocEnc" in k}
+    """Keys of a GeoCLIP, or of one inside; the image side and the temperature are left out."""
+    inner = registry.load(ROOM, HOLDS).rename(state)
+    return {f"held.{key}": value for key, value in inner.items()}

@@ -26,7 +26,7 @@ from geoml_cli.manners import Manners
 from geoml_cli.stages.inputs import digest_source
 from geoml_cli.stages.job import Job, plan
 from geoml_cli.stages.rows import attributes
-from geoml_cli.stages.shares import covered
+from geoml_cli.stages.shares import Share, covered
 
 log = logging.getLogger("geoml")
 ALPHAEARTH = 64  # bands of int8: physical = sign(v) (v / 127.5)^2, -128 nodata, unit vectors
@@ -69,6 +69,11 @@ def about_of(path: str) -> dict[str, Any]:
     return dict((record or {}).get("embedding", {}))
 
 
+Read = Callable[
+    [Window], np.ndarray
+]  # vectors (D, h, w) float32 of a window, NaN where there is none
+
+
 @dataclass(frozen=True)
 class Raster:
     """A raster of embeddings that can be read in windows."""
@@ -80,14 +85,9 @@ class Raster:
     kind: str
     datetime: str | None = None
 
-    def read(self, window: Window) -> np.ndarray:
-        """Vectors (D, h, w) float32, NaN where there is none."""
-        with self.opened() as read:
-            return read(window)
-
     @contextmanager
-    def opened(self) -> Iterator[Callable[[Window], np.ndarray]]:
-        """The same for many windows: blocks that were unpacked for one are there for the next."""
+    def opened(self) -> Iterator[Read]:
+        """Read windows while it is open: blocks that were unpacked for one are there for the next."""
         if self.kind == "tessera":
             yield self._scaled
             return
@@ -240,26 +240,29 @@ def _looked_up(
     with raster.opened() as read:
         for i in near:
             window = _within(shares[i].window, whole)
-            if window is None:
-                continue
-            total, weight = np.zeros(raster.width), 0.0
-            rows = max(1, MANY // (raster.width * window.width))
-            for top in range(window.row, window.row + window.height, rows):
-                part = Window(
-                    top, window.col, min(rows, window.row + window.height - top), window.width
-                )
-                values, share = read(part), shares[i].on(part)
-                seen = share * np.isfinite(values).all(axis=0)
-                total += np.einsum("dhw,hw->d", np.nan_to_num(values), seen)
-                weight += seen.sum()
-            if weight > 0:
-                found[i] = (total / weight).astype(np.float32)
+            mean = None if window is None else _mean(read, raster.width, shares[i], window)
+            if mean is not None:
+                found[i] = mean
     kept = sorted(found)
     if kept:
         table = places.iloc[kept].reset_index(drop=True).copy()
         table.insert(1, "scene", raster.name)
         table.insert(2, "datetime", pandas.array([raster.datetime] * len(kept), dtype="string"))
         yield table, np.stack([found[i] for i in kept])
+
+
+def _mean(read: Read, width: int, share: Share, window: Window) -> np.ndarray | None:
+    """Mean vector (D,) over what a place covers of a window, in parts; None where there is no embedding."""
+    total, weight = np.zeros(width), 0.0
+    rows = max(1, MANY // (width * window.width))
+    stop = window.row + window.height
+    for top in range(window.row, stop, rows):
+        part = Window(top, window.col, min(rows, stop - top), window.width)
+        values = read(part)
+        seen = share.on(part) * np.isfinite(values).all(axis=0)
+        total += np.einsum("dhw,hw->d", np.nan_to_num(values), seen)
+        weight += seen.sum()
+    return (total / weight).astype(np.float32) if weight > 0 else None
 
 
 def _within(window: Window, whole: Window) -> Window | None:

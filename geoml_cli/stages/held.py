@@ -110,8 +110,9 @@ class Held:
             blocks = self.blocks(network, side, micro, one)
             scores = self.metric.score(blocks[0])
             plain = {k: float(v) for k, v in scores.items() if np.ndim(v) == 0 and np.isfinite(v)}
-            value = watch(scores)
-            if objective is not None:
+            if objective is None:
+                value = watch(scores)
+            else:
                 value = -self.loss(network, objective, side, micro)
                 plain |= {"held_loss": -value} if np.isfinite(value) else {}
             return {**plain, "watch": value if np.isfinite(value) else -1e30}

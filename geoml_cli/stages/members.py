@@ -78,12 +78,13 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
     micro = given["micro_batch"] or given["batch"]
     hide = getattr(objective, "hide", None) if order.aim.fills else None
     held = Held(feed, registry.load("metrics", order.metric), device, ranks, given["tta"], hide)
-    loss = None
-    if (
-        given["watch"] == "loss"
-    ):  # of the last step: one that changes as training goes on is no measure
-        loss = lambda network, batch: objective(network, batch, epochs * an_epoch)  # noqa: E731
-    score = held.score("val", micro, order.task.watch, loss) if len(feed.held("val")) else None
+
+    def loss(network: Any, batch: Any) -> Any:
+        """As at the last step: an objective that changes as training goes on is no measure."""
+        return objective(network, batch, epochs * an_epoch)
+
+    watched = loss if given["watch"] == "loss" else None
+    score = held.score("val", micro, order.task.watch, watched) if len(feed.held("val")) else None
     bar = _bar(where, f"member {part.member + 1}/{members}", epochs)
 
     def note(row: dict[str, Any]) -> None:

@@ -106,19 +106,20 @@ def model_of(encoder: str | None, weights: str, seed: int = 0) -> PlaceModel:
             raise UsageMistake(f"--location-weights {weights}: of which --location-encoder?")
         return encoder_model(encoder, weights, seed)
     found = published_model(weights)
-    if encoder is None or registry.parse(ROOM, encoder) == registry.parse(ROOM, found.spec):
+    asked = registry.parse(ROOM, encoder or found.spec)
+    if asked == registry.parse(ROOM, found.spec):
         return found
-    if registry.constant(ROOM, registry.parse(ROOM, encoder)[0], "HOLDS") == found.spec:
-        return _holding(encoder, found)
+    if encoder and registry.constant(ROOM, asked[0], "HOLDS") == found.spec:
+        return _holding(encoder, asked[0], found)
     raise UsageMistake(f"--location-encoder {encoder}: {weights} holds {found.spec}")
 
 
-def _holding(spec: str, inner: PlaceModel) -> PlaceModel:
+def _holding(spec: str, name: str, inner: PlaceModel) -> PlaceModel:
     """A location encoder with another one inside that has its weights."""
 
     def build() -> nn.Module:
-        module: Any = registry.make(ROOM, spec)
-        module.held.load_state_dict(inner.build().state_dict())
+        module = registry.make(ROOM, spec)
+        module.load_state_dict(registry.load(ROOM, name).rename(inner.build().state_dict()))
         return module.eval()
 
     return PlaceModel(spec, spec, build, inner.weights, inner.inputs, licence=inner.licence)
