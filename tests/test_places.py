@@ -558,6 +558,18 @@ def test_random_places_are_as_dense_anywhere(ground):
         assert ((counts - 2000) ** 2 / 2000).sum() < 27.9  # 0.1 % of chi squares of 9 degrees
 
 
+def test_held_places_do_not_widen_the_ground_that_absences_are_drawn_on():
+    objective = registry.make("objectives", "presence-only:ground=extent")
+    objective(Told(), records(), 0)
+    before = {key: value.clone() for key, value in objective.state_dict().items()}
+    held = replace(records(), lonlat=records().lonlat * 0.5 + 30)
+    with torch.no_grad():
+        objective(Told(), held, 0)
+    assert before and all(torch.equal(v, before[k]) for k, v in objective.state_dict().items())
+    objective(Told(), held, 0)
+    assert any(not torch.equal(v, before[k]) for k, v in objective.state_dict().items())
+
+
 def test_imagery_is_not_asked_about_random_places():
     one = batch(lonlat=torch.zeros(3, 2))
     one = replace(one, target=torch.zeros(3, 2), weight=torch.ones(3, 2), total=6.0)
