@@ -3,11 +3,15 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from geoml_cli import registry
 from geoml_cli.commands import COMMANDS
@@ -257,3 +261,17 @@ def test_names_are_the_files_of_the_room():
     files = {p.stem for p in (ROOT / "objectives").iterdir() if p.suffix == ".py"} - {"__init__"}
     assert {name.replace("-", "_") for name in registry.names("objectives")} == files
     assert registry.find_room("location-encoders") == "location_encoders"
+
+
+def test_what_is_pinned_takes_the_oldest_python_that_is_promised():
+    """As its own metadata says: a pin that wants a later patch release cannot be installed on a bare machine."""
+    root = ROOT.parent
+    oldest = tomllib.loads((root / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert oldest == ">=3.11"
+    pins = [line.partition("==")[0] for line in (root / "constraints.txt").read_text().splitlines() if "==" in line]  # fmt: skip
+    wants = {}
+    for name in pins:
+        with suppress(metadata.PackageNotFoundError):  # of an extra that is not installed
+            wants[name] = metadata.metadata(name)["Requires-Python"]
+    assert len(wants) > 100
+    assert not {n: w for n, w in wants.items() if w and "3.11.0" not in SpecifierSet(w)}
