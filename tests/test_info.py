@@ -612,6 +612,24 @@ def test_red_is_red_by_its_name(tmp_path, ask):
     assert share(image, "#ff0000") > 0.15 and share(image, "#0000ff") > 0.15
 
 
+def test_a_map_of_values_has_the_colours_of_its_bar_and_none_where_nothing_is_known(tmp_path, ask):
+    from matplotlib import colormaps
+
+    values = np.linspace(-3, 9, 200, dtype=np.float32).repeat(100).reshape(1, 200, 100)
+    made.write(tmp_path / "whole.tif", values, nodata=-9999)
+    values[:, :100] = -9999
+    made.write(tmp_path / "half.tif", values, nodata=-9999)
+    found = {}
+    for name in ("whole", "half"):
+        assert ask(tmp_path / f"{name}.tif", "--picture", tmp_path / f"{name}.png")[0] == 0
+        image = picture(tmp_path / f"{name}.png")
+        for end in (0.0, 1.0):  # of what is known, not of -9999
+            color = np.array(colormaps["viridis"](end)[:3]) * 255
+            assert (np.abs(image - color).max(axis=-1) < 3).mean() > 0.001
+        found[name] = share(image, "#ffffff")
+    assert found["half"] > found["whole"] + 0.1  # half of the map is left white
+
+
 def test_assets_called_red_green_and_blue_make_one_picture(project, ask):
     scene = rasterio.open("scene.tif").read()
     os.mkdir("sentinel")

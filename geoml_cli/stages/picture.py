@@ -124,7 +124,12 @@ def maps(named: Sequence[tuple[str, list[str]]]) -> Any:
     for axes, (name, paths) in zip(figure.axes, shown, strict=False):
         image, classes, grid = render(paths)
         legend |= {c["name"]: c["color"] for c in classes}
-        axes.imshow(image, aspect=_aspect(grid, image.shape), interpolation="nearest")
+        aspect = _aspect(grid, image.shape)
+        if image.ndim == 2:
+            drawn = axes.imshow(image, aspect=aspect, interpolation="nearest", cmap="viridis")
+            figure.colorbar(drawn, ax=axes, shrink=0.7, label=grid["band"])
+        else:
+            axes.imshow(image, aspect=aspect, interpolation="nearest")
         axes.set_title(name, fontsize=10)
         _scale_bar(axes, grid, image.shape)
     if legend:
@@ -144,7 +149,10 @@ def maps(named: Sequence[tuple[str, list[str]]]) -> Any:
 
 
 def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
-    """Image (h, w, 4) uint8 of a raster, or of three of one band each; its classes; where it lies."""
+    """Image (h, w, 4) uint8 of a raster, or of three of one band each; its classes; where it lies.
+
+    Of a raster of one band of floats the image is its values (h, w), masked where there are none.
+    """
     values, valid, classes, grid = [], [], [], {}
     for path in paths:
         with looked_at(path) as dataset:
@@ -154,6 +162,9 @@ def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict
             shape = -(-dataset.height // step), -(-dataset.width // step)
             classes = classes_in(dataset)
             grid = grid_of(dataset) | {"shape": dataset.shape}
+            measured = len(paths) == 1 and dataset.count == 1 and dataset.dtypes[0].startswith("float")
+            if measured:
+                grid["band"] = _label(dataset)
             if len(paths) == 1 and is_dense(path):
                 from geoml_cli.stages.embedding_picture import colored
 
@@ -175,7 +186,15 @@ def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict
         for one in classes:
             image[seen & (values[0] == one["id"])] = (*bytes.fromhex(one["color"][1:]), 255)
         return image, classes, grid
+    if measured:
+        return np.ma.masked_where(~seen | ~np.isfinite(values[0]), values[0]), [], grid
     return stretched(np.stack(values), seen), [], grid
+
+
+def _label(dataset: Any) -> str:
+    """What the first band is and in which unit, as far as it says."""
+    name, unit = dataset.descriptions[0] or "", dataset.units[0] or ""
+    return f"{name} ({unit})" if name and unit else name or unit
 
 
 def _color_bands(dataset: Any) -> list[int]:
