@@ -3,11 +3,17 @@
 import json
 from pathlib import Path
 
+import geopandas
+import made
 import numpy as np
 import pytest
+import rasterio
 import torch
+from safetensors.torch import save_file
+from scipy.interpolate import interp1d
 
 from geoml_cli import registry
+from geoml_cli.cli import run
 from geoml_cli.core.base import load_base, read_state
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.network import build, own_scales
@@ -251,13 +257,55 @@ def test_hidden_pixels_do_not_count_and_others_do():
     assert said.shape == (1, 28, 64, 64) and not torch.allclose(zeros, said, atol=1e-3)
 
 
-def test_the_cloud_head_gives_profiles():
+def test_what_embed_shows_an_encoder_of_own_scales_is_not_what_the_data_say(tmp_path, monkeypatch):
+    """By hand: the encoder of these weights on (x - low) / span; and other scenes beside it change nothing."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    low, span = (np.array(one)[:, None, None] for one in own_scales("satvision:scaling=modis", 14))
+    for name, level in (("a", 0.3), ("b", 0.8)):
+        data = low + span * (level + 0.1 * rng.random((14, 64, 64)))
+        made.write(Path(f"{name}.tif"), data.astype(np.float32), names=[f"b{i}" for i in range(14)])
+    spec = SMALL + ",scaling=modis"
+    encoder = registry.make("encoders", spec, 14).eval()
+    save_file(dict(encoder.state_dict()), "w.safetensors")
+    words = ["--encoder", spec, "--encoder-weights", "w.safetensors", "--window", "64", "--device", "cpu"]  # fmt: skip
+    assert run(["embed", "a.tif", *words, "-o", "one.parquet"]) == 0
+    assert run(["embed", "a.tif", "b.tif", *words, "-o", "two.parquet"]) == 0
+    one, two = (np.stack(geopandas.read_parquet(f"{n}.parquet")["embedding"]) for n in ("one", "two"))
+    with rasterio.open("a.tif") as file:
+        x = torch.from_numpy((file.read() - low) / span).float()[None]
+    with torch.no_grad():
+        told = encoder(x)[-1].mean((2, 3)).numpy()
+    np.testing.assert_allclose(one, told, atol=1e-4)
+    np.testing.assert_allclose(two[:1], told, atol=1e-4)
+    assert np.abs(two[1] - two[0]).max() > 0.01
+
+
+@torch.no_grad()
+def test_the_cloud_head_is_what_the_paper_says():
     with torch.device("meta"):
         head = registry.make("heads", "cloud-profile", [8, 4096], [16, 32], 1)
     kinds = [m for m in head.decoder if isinstance(m, torch.nn.ConvTranspose2d)]
-    assert [m.out_channels for m in kinds] == [2048, 512, 256, 128, 64]
-    small = registry.make("heads", "cloud-profile:narrow=64", [8], [32], 1).eval()
-    with torch.no_grad():
-        out = small([torch.randn(2, 8, 4, 4)])
-        x = small.decoder(torch.randn(2, 8, 4, 4))
-    assert out.shape == (2, 1, 91, 40) and x.shape[-2:] == (128, 128)
+    widths = [4096, 2048, 512, 256, 128, 64]
+    assert [m.out_channels for m in kinds] == widths[1:]
+    count = sum(9 * a * b + b for a, b in zip(widths, [*widths[1:], 1], strict=True))
+    assert sum(p.numel() for p in head.parameters()) == count
+    torch.manual_seed(0)
+    small = registry.make("heads", "cloud-profile:narrow=64", [8], [32], 2).double().eval()
+    x = torch.randn(2, 8, 4, 4, dtype=torch.float64)
+    said = small([torch.zeros(2, 3, 8, 8), x])
+    # by hand: zeros between the pixels, then a convolution with the turned kernel
+    for layer in small.decoder:
+        if isinstance(layer, torch.nn.ConvTranspose2d):
+            wide = torch.zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3], dtype=x.dtype)
+            wide[..., ::2, ::2] = x
+            kernel = layer.weight.flip(2, 3).transpose(0, 1)
+            x = torch.nn.functional.conv2d(wide, kernel, layer.bias, padding=1).clamp(min=0)
+    assert x.shape[-2:] == (128, 128)
+    x = torch.nn.functional.conv2d(x, small.head[0].weight, small.head[0].bias, padding=1).numpy()
+    # bilinear, pixel centres: heights and places apart
+    for axis, size in ((2, 91), (3, 40)):
+        at = np.clip((np.arange(size) + 0.5) * 128 / size - 0.5, 0, 127)
+        x = interp1d(np.arange(128), x, axis=axis)(at)
+    assert said.shape == (2, 2, 91, 40)
+    np.testing.assert_allclose(said.numpy(), x, atol=1e-9)

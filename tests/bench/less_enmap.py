@@ -29,7 +29,8 @@ ENCODER = "less-vit:width=48,layers=2,heads=4,patch=4,rank=4"
 HEAD = ("--head", "fcn:width=32,skips=0")
 HYPER = (
     *("--task", "reconstruct", "--objective", "hyper-mae", "--encoder", ENCODER),
-    *("--head", "hyper-mae:width=48,layers=1,heads=4,rank=4", "--lr", "1e-3", "--ema", "0"),
+    *("--head", "hyper-mae:width=48,layers=1,heads=4,rank=4", "--lr", "3e-3", "--ema", "0"),
+    *("--steps", "1500", "--batch", "4"),
 )
 RATES = ("3e-4", "1e-3", "3e-3")
 
@@ -123,7 +124,7 @@ def main() -> None:
     tiles = tiles_of(given.folder, given.every)
     place, steps = given.folder / f"every-{given.every}", str(given.steps)
     budget = ("--steps", steps, "--batch", "4")
-    base = train(tiles, place / "hyper", *HYPER, *budget)
+    base = train(tiles, place / "hyper", *HYPER)
     kinds = {
         "LESS ViT": ("--encoder", ENCODER, *HEAD),
         "LESS ViT after Hyper-MAE": ("--encoder", ENCODER, *HEAD, "--encoder-weights", str(base)),
