@@ -327,3 +327,17 @@ def test_biomass_decoder_and_head_equal_the_authors_from_their_state():
     close(head.decoder(maps), want["decoded"])
     close(head(maps), want["agb"])
     assert (want["agb"] > 0).any()
+
+
+@pytest.mark.parametrize("head", ["mlp", "linear"])
+def test_a_map_of_one_pixel_is_answered_as_in_a_larger_map(head):
+    torch.manual_seed(0)
+    part = registry.make("heads", head, [24], [1], 5).double().eval()
+    x = torch.randn(7, 24, 1, 1, dtype=torch.float64, requires_grad=True)
+    one = part([x])
+    many = part([x.expand(-1, -1, 2, 3)])
+    assert one.shape == (7, 5, 1, 1)
+    torch.testing.assert_close(one.expand_as(many), many, atol=1e-12, rtol=0)
+    a, b = (torch.autograd.grad(out[:, :, 0, 0].square().sum(), [x, *part.parameters()]) for out in (one, many))  # fmt: skip
+    for found, told in zip(a, b, strict=True):
+        torch.testing.assert_close(found, told, atol=1e-12, rtol=1e-10)

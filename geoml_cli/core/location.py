@@ -1,6 +1,6 @@
 """Where a sample lies, told to a network: a location encoder alone, or joined to an encoder's maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ class Location(nn.Module):
         super().__init__()
         assert join in (ALONE, *JOINS), join
         self.encoder, self.join, self.dropout = encoder, join, dropout
-        self._known: tuple[dict[bytes, int], torch.Tensor] | None = None
+        self._known: Callable[[torch.Tensor], torch.Tensor | None] | None = None
         width = int(encoder.out_channels)  # type: ignore[arg-type]
         self.channels, self.strides = [int(c) for c in channels], [int(s) for s in strides]
         self.register_buffer("kind", torch.zeros(()), persistent=False)  # tells device and dtype
@@ -97,7 +97,7 @@ class Location(nn.Module):
 
         What an encoder has to `hide` in training is hidden.
         """
-        found = self._looked_up(lonlat)
+        found = None if self._known is None else self._known(lonlat)
         if found is None:
             found = self._encoded(lonlat)
         hide = getattr(self.encoder, "hide", None)
@@ -115,21 +115,11 @@ class Location(nn.Module):
         self.encoder.eval()
         lonlat = lonlat[lonlat.isfinite().all(1)].to(self.kind)
         if len(lonlat) * int(self.encoder.out_channels) <= KNOWN:  # type: ignore[arg-type]
-            found = self._encoded(lonlat)
-            self._known = {key: i for i, key in enumerate(_keys(lonlat))}, found
+            self._known = _table(_keys(lonlat), self._encoded(lonlat))
 
     def forget(self) -> None:
         """Encode places as ever."""
         self._known = None
-
-    @torch.compiler.disable  # it looks at bits of a batch, and would be compiled for each
-    def _looked_up(self, lonlat: torch.Tensor) -> torch.Tensor | None:
-        """Vectors of places that are known, all of them."""
-        if self._known is None:
-            return None
-        at, vectors = self._known
-        rows = [at.get(key) for key in _keys(lonlat)]
-        return None if None in rows else vectors[rows].to(lonlat.device)
 
     def _laid(self, cells: torch.Tensor, like: torch.Tensor, level: int) -> torch.Tensor:
         """Cells of the coarsest map on the cells of another one."""
@@ -140,6 +130,19 @@ class Location(nn.Module):
             at = (steps // self.strides[-1]).clamp(max=cells.shape[dim] - 1)
             cells = cells.index_select(dim, at)
         return cells.to(like.dtype)
+
+
+def _table(keys: Sequence[bytes], vectors: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor | None]:
+    """What looks up the vectors of places that are known, all of them."""
+    rows = {key: i for i, key in enumerate(keys)}
+
+    # not compiled: it looks at bits of a batch, and would be compiled for each; `disable` takes seconds to import
+    @torch.compiler.disable
+    def find(lonlat: torch.Tensor) -> torch.Tensor | None:
+        at = [rows.get(key) for key in _keys(lonlat)]
+        return None if None in at else vectors[at].to(lonlat.device)
+
+    return find
 
 
 def _keys(lonlat: torch.Tensor) -> list[bytes]:

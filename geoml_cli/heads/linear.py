@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from geoml_cli.core.layers.pointwise import Pointwise
+
 MAPS = "last"
 
 
@@ -14,7 +16,7 @@ class LinearHead(nn.Module):
     def __init__(self, channels: int, outputs: int, dropout: float) -> None:
         super().__init__()
         self.drop = nn.Dropout(dropout)
-        self.last = nn.Conv2d(channels, outputs, 1)
+        self.last = Pointwise(channels, outputs)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Outputs of the last map."""

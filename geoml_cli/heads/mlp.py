@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from geoml_cli.core.layers.pointwise import Pointwise
+
 MAPS = "last"
 
 
@@ -14,10 +16,10 @@ class MLPHead(nn.Module):
     def __init__(self, widths: Sequence[int], outputs: int, dropout: float) -> None:
         super().__init__()
         self.hidden = nn.ModuleList(
-            nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False)
+            Pointwise(a, b) for a, b in zip(widths, widths[1:], strict=False)
         )
         self.drop = nn.Dropout(dropout)
-        self.last = nn.Conv2d(widths[-1], outputs, 1)
+        self.last = Pointwise(widths[-1], outputs)
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Outputs of the last map."""
