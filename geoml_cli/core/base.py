@@ -1,6 +1,8 @@
 """Weights that an encoder starts from: read, brought to its key names, loaded or refused by name."""
 
 import logging
+import re
+import warnings
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +15,7 @@ from geoml_cli.errors import GeomlError
 log = logging.getLogger("geoml")
 State = dict[str, torch.Tensor]
 WRAPS = ("state_dict", "model", "model_state_dict", "module")  # keys that checkpoints lie under
+REFUSED = re.compile(r"GLOBAL:? (?:GLOBAL )?([\w.]+)")  # in what PyTorch says of a pickle
 SOME = 4  # names that a message lists
 
 
@@ -38,15 +41,18 @@ def read_state(path: str, data: bytes | None = None) -> State:
 
 
 def plain_values() -> list[Any]:
-    """What checkpoints of trainers hold beside tensors, and is no code: numbers and types of numpy, sets."""
+    """What checkpoints of trainers hold beside tensors, and is no code: numbers and types of numpy, sets, options, paths."""
+    import argparse
     import codecs
+    import pathlib
 
     import numpy as np
 
     # the numbers that trainers note down; older files name numpy's module otherwise
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
-    return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds, codecs.encode, set]
+    plain = [set, argparse.Namespace, pathlib.PosixPath, codecs.encode]
+    return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds, *plain]
 
 
 def read_tensor(path: str, data: bytes) -> torch.Tensor:
@@ -60,15 +66,18 @@ def read_tensor(path: str, data: bytes) -> torch.Tensor:
 def _unpickled(path: str, data: bytes | None) -> Any:
     """Tensors and plain values, and nothing that would be run."""
     try:
-        with torch.serialization.safe_globals(plain_values()):
+        with torch.serialization.safe_globals(plain_values()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of protocols, before it is refused
             return torch.load(
                 BytesIO(data) if data is not None else path, map_location="cpu", weights_only=True
             )
     except OSError:
         raise
     except Exception as error:  # unpickling says it in many ways
-        said = str(error).splitlines()[0]
-        raise GeomlError(f"{path}: holds more than tensors, or is damaged ({said})") from None
+        refused = REFUSED.search(str(error))
+        if refused is None:
+            raise GeomlError(f"{path}: holds more than tensors, or is damaged") from None
+        raise GeomlError(f"{path}: holds more than tensors: it asks for {refused[1]}, which is not run; if you trust it, save its tensors alone") from None  # fmt: skip
 
 
 def load_base(
