@@ -16,6 +16,7 @@ import torch
 from geoml_cli import registry
 from geoml_cli.cli import run
 from geoml_cli.core import network as networks
+from geoml_cli.core.aim import Aim
 from geoml_cli.core.batch import Batch
 from geoml_cli.core.location import Location
 from geoml_cli.errors import GeomlError, UsageMistake
@@ -23,9 +24,11 @@ from geoml_cli.formats.model import read_model
 from geoml_cli.formats.points import open_points
 from geoml_cli.geo.places import great_circle_km
 from geoml_cli.geo.splits import NONE
+from geoml_cli.stages.feed import Feed, parts_of
 from geoml_cli.stages.labelled_rows import Labels
 from geoml_cli.stages.networks import load_networks
 from geoml_cli.stages.row_splits import RowSplit, deal_rows
+from geoml_cli.stages.table_tiles import labelled_table
 
 CODE = '''"""Points in space through one layer: a location encoder for tests."""
 
@@ -539,6 +542,18 @@ def test_full_assume_negative_is_its_closed_form():
     assert loss == pytest.approx(-each.mean(axis=1).mean(), rel=1e-5)
 
 
+def test_rows_that_name_nothing_stand_for_random_places():
+    one = records()
+    none = replace(one, target=torch.cat([one.target[:3], torch.zeros(2, 2)]))
+    made_ = registry.make("objectives", "presence-only:weight=7.5,ground=rows")
+    loss = made_(Told(), none, 0)["loss"].item()
+    lon, lat = one.lonlat.double().numpy().T
+    p = 1 / (1 + np.exp(-np.stack([lon / 90 + 0.3, lat / 45 - lon / 180], axis=1)))
+    z = none.target.numpy()
+    each = 7.5 * z * np.log(p) + (1 - z) * np.log(1 - p)
+    assert loss == pytest.approx(-each.mean(), rel=1e-5)
+
+
 @pytest.mark.parametrize("ground", ["sphere", "extent"])
 def test_random_places_are_as_dense_anywhere(ground):
     made_ = registry.make("objectives", f"presence-only:ground={ground}")
@@ -593,6 +608,57 @@ def test_species_are_learnt_from_records_and_ranked_on_surveys(here):
     assert run(["evaluate", "said.parquet", "--truth", "survey.csv", "-o", "scores.json"]) == 0
     scores = json.loads(Path("scores.json").read_text())
     assert scores["metrics"]["auc_mean"]["value"] > 0.9 and set(scores["classes"]) == {"oak", "gum"}
+
+
+def test_rows_that_name_nothing_train_and_are_met_as_often_as_a_class(here):
+    rng = np.random.default_rng(0)
+    names = np.array(["oak", "gum", None], object)[rng.choice(3, 400, p=[0.1, 0.3, 0.6])]
+    at = pandas.DataFrame({"lon": rng.uniform(0, 60, 400), "lat": rng.uniform(0, 60, 400)})
+    at.assign(kind=names).to_csv("places.csv", index=False)
+    tiles = labelled_table("places.csv", "kind", RowSplit("random"), 0, kind="present")
+    feed = Feed(tiles, parts_of(tiles)[0], Aim("present", "tile", ("kind",), ("gum", "oak")))
+    trains = feed.sides.tiles_of("train")
+    assert feed.rows.tolist() == np.flatnonzero(trains).tolist()
+    assert feed.targets(feed.rows, "train").sum(0).tolist() == [
+        (names[trains] == n).sum() for n in ("gum", "oak")
+    ]
+    drawn = np.concatenate([feed.order(n, 0, "balanced") for n in range(50)])
+    shares = pandas.Series(names[drawn]).fillna("none").value_counts(normalize=True)
+    assert shares.to_dict() == pytest.approx(dict.fromkeys(("gum", "oak", "none"), 1 / 3), abs=0.02)
+
+
+def test_what_lies_beside_a_place_tells_species_from_background(here):
+    """Where it is warm there are records of one thing, everywhere is background: warmth ranks a survey right."""
+    rng = np.random.default_rng(0)
+    at = pandas.DataFrame({"lon": rng.uniform(-20, 40, 900), "lat": rng.uniform(-30, 60, 900)})
+    at["warm"], at["noise"] = rng.normal(size=(2, 900))
+    records = at[:600].assign(kind=None)
+    records["kind"] = np.where(records["warm"][:300].reindex(records.index) > 0.7, "palm", None)
+    records.to_csv("places.csv", index=False)
+    words = "train places.csv --target kind --task presence --features warm,noise --lr 3e-2 --batch 64 -o model/ --device cpu".split()
+    words += ["--epochs", "60", "--objective", "presence-only:weight=20"]
+    assert run(words) == 1  # random places have no columns
+    words[-1] += ",ground=rows"
+    assert run(words) == 0
+    survey = at[600:].assign(palm=(at["warm"] > 0.7).astype(int))
+    survey.to_csv("survey.csv", index=False)
+    assert predict("survey.csv") == 0
+    assert (
+        run(
+            [
+                "evaluate",
+                "said.parquet",
+                "--truth",
+                "survey.csv",
+                "--include-trained",
+                "-o",
+                "scores.json",
+            ]
+        )
+        == 0
+    )
+    scores = json.loads(Path("scores.json").read_text())
+    assert scores["metrics"]["auc_mean"]["value"] > 0.95
 
 
 def test_networks_of_places_are_rebuilt_from_their_description(here):

@@ -275,7 +275,9 @@ def test_what_embed_shows_an_encoder_of_own_scales_is_not_what_the_data_say(tmp_
     words = ["--encoder", spec, "--encoder-weights", "w.safetensors", "--window", "64", "--device", "cpu"]  # fmt: skip
     assert run(["embed", "a.tif", *words, "-o", "one.parquet"]) == 0
     assert run(["embed", "a.tif", "b.tif", *words, "-o", "two.parquet"]) == 0
-    one, two = (np.stack(geopandas.read_parquet(f"{n}.parquet")["embedding"]) for n in ("one", "two"))
+    one, two = (
+        np.stack(geopandas.read_parquet(f"{n}.parquet")["embedding"]) for n in ("one", "two")
+    )
     with rasterio.open("a.tif") as file:
         x = torch.from_numpy((file.read() - low) / span).float()[None]
     with torch.no_grad():

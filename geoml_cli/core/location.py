@@ -132,7 +132,9 @@ class Location(nn.Module):
         return cells.to(like.dtype)
 
 
-def _table(keys: Sequence[bytes], vectors: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor | None]:
+def _table(
+    keys: Sequence[bytes], vectors: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor | None]:
     """What looks up the vectors of places that are known, all of them."""
     rows = {key: i for i, key in enumerate(keys)}
 

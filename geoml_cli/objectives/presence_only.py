@@ -1,20 +1,24 @@
 """Presence alone, of many things: what is not seen here, and all at random places, counts as absent.
 
 Source: Cole et al. 2023 (ICML, SINR), the loss "full assume negative". A record tells what is there; of
-absence nothing is known.
+absence nothing is known. Places to compare with are drawn at random, or are rows that name nothing.
 """
+
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
 from geoml_cli.core.batch import Batch
+from geoml_cli.core.location import ALONE
 from geoml_cli.core.targets import full, known
 from geoml_cli.errors import GeomlError
 
 TARGETS = ("present",)
 ASKS = "places"  # that the batch does not hold
-GROUNDS = ("sphere", "extent")
+ROWS = "rows"
+GROUNDS = ("sphere", "extent", ROWS)
 
 
 class PresenceOnly(nn.Module):
@@ -22,7 +26,7 @@ class PresenceOnly(nn.Module):
     -(weight z log p + (1 - z) log(1 - p)) - log(1 - q), p here, q at a random place.
 
     Random places are uniform on the sphere, or on the part of it between the westernmost, southernmost,
-    ... record met so far.
+    ... record met so far. Of `rows` there are none, and no q: the batch holds rows at which nothing is there.
     """
 
     low: torch.Tensor
@@ -34,20 +38,25 @@ class PresenceOnly(nn.Module):
         self.register_buffer("low", torch.full((2,), torch.inf))
         self.register_buffer("high", torch.full((2,), -torch.inf))
 
-    def forward(self, model: nn.Module, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+    def forward(self, model: Any, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """Loss of one (part of a) batch."""
-        here, there = full(model(batch)), full(model(self.elsewhere(batch)))
-        target, seen = known(batch)
-        found = self.weight * target * logsigmoid(here)
-        found = found + (1 - target) * logsigmoid(-here) + logsigmoid(-there)
+        here, (target, seen) = full(model(batch)), known(batch)
+        found = self.weight * target * logsigmoid(here) + (1 - target) * logsigmoid(-here)
+        if self.ground != ROWS:
+            found = found + logsigmoid(-full(model(self.elsewhere(model, batch))))
         return {"loss": -(found * seen).sum() / max(batch.total, 1e-12)}
 
-    def elsewhere(self, batch: Batch) -> Batch:
+    def elsewhere(self, model: Any, batch: Batch) -> Batch:
         """As many random places, of which a network that sees nothing but places can be asked."""
         place = batch.lonlat
-        if place is None or place.ndim != 2 or batch.images.shape[-3:] != (2, 1, 1):
+        alone = all(
+            one.location is not None and one.location.join == ALONE
+            for one in getattr(model, "sensors", ())
+        )
+        if place is None or place.ndim != 2 or batch.images.shape[-3:] != (2, 1, 1) or not alone:
             raise GeomlError(
-                "--objective presence-only: asks about random places; train on a table of places without --features"
+                "--objective presence-only: asks about random places, of which no features are known; add rows without"
+                " a name as background, and write presence-only:ground=rows"
             )
         if self.ground == "extent" and torch.is_grad_enabled():  # held places do not widen it
             self.low.copy_(torch.minimum(self.low, place.min(0).values))
@@ -70,7 +79,8 @@ class PresenceOnly(nn.Module):
 
 
 def build(*, weight: float = 2048.0, ground: str = "sphere") -> nn.Module:
-    """Build; `weight` of a presence, `ground` sphere or extent (of the records) where random places lie."""
+    """Build; `weight` of a presence, `ground` sphere or extent (of the records) where random places lie, or rows: those
+    of the table that name nothing are taken instead."""
     if ground not in GROUNDS:
-        raise GeomlError(f"presence-only:ground={ground}: write {' or '.join(GROUNDS)}")
+        raise GeomlError(f"presence-only:ground={ground}: write {', '.join(GROUNDS)}")
     return PresenceOnly(weight, ground)

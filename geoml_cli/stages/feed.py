@@ -47,6 +47,8 @@ class Feed:
         self.each = self._count()  # (tiles, K)
         self.counts = self.each.sum(axis=0)
         self.rows = np.flatnonzero(self.each.any(axis=1))
+        if aim.kind == "present" and aim.per == "tile":  # where none is, that is known too
+            self.rows = self.sides.labelled("train", [one.head for one in self.labels])
         self.weights = np.ones(len(aim.names))
         self.shift, self.spread = np.zeros(len(aim.names)), np.ones(len(aim.names))
         self._days = [one.days() for one in self.images]
@@ -244,12 +246,14 @@ class Feed:
         return np.where(hold, side_by_side(whole).numpy(), np.nan)
 
     def order(self, number: int, seed: int, sampling: str = "shuffle") -> np.ndarray:
-        """Training tiles of an epoch: each once, or drawn so that every class is met as often."""
+        """Training tiles of an epoch: each once, or drawn so that every class, and none of them, is met as often."""
         rng = np.random.Generator(np.random.PCG64([seed, self.part.member, number]))
         if sampling == "shuffle":
             return rng.permutation(self.rows)
-        share = self.each[self.rows] / np.maximum(self.counts, 1)
-        share = share.sum(axis=1) / share.sum()
+        each = self.each[self.rows]
+        each = np.column_stack([each, ~each.any(axis=1)])
+        share = (each / np.maximum(each.sum(axis=0), 1)).sum(axis=1)
+        share /= share.sum()
         return rng.choice(self.rows, len(self.rows), p=share)
 
     def epoch(

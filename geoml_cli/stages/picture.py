@@ -162,7 +162,9 @@ def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict
             shape = -(-dataset.height // step), -(-dataset.width // step)
             classes = classes_in(dataset)
             grid = grid_of(dataset) | {"shape": dataset.shape}
-            measured = len(paths) == 1 and dataset.count == 1 and dataset.dtypes[0].startswith("float")
+            measured = (
+                len(paths) == 1 and dataset.count == 1 and dataset.dtypes[0].startswith("float")
+            )
             if measured:
                 grid["band"] = _label(dataset)
             if len(paths) == 1 and is_dense(path):

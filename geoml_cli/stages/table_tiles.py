@@ -76,7 +76,8 @@ def labelled_table(
 ) -> TableTiles:
     """Rows with the labels of a column, dealt to folds, or to train, validation and test.
 
-    `kind` is what the labels are to be: classes, values, or present (one thing a row that is there).
+    `kind` is what the labels are to be: classes, values, or present (one thing a row that is there; a row that names
+    none is background, where all are absent).
     """
     table, tiles = _opened(path, bands or (LON, LAT), lonlat)
     labels = read_labels(table, column, None if kind is None else KINDS[kind])
@@ -85,7 +86,9 @@ def labelled_table(
             f"column {column}: {len(labels.names)} classes; there is room for {IGNORE}"
         )
     without = int((~labels.known).sum())
-    if without:
+    if without and kind == "present":
+        log.info("%s: %d of %d rows name no %s: background", path, without, len(table), column)
+    elif without:
         log.warning("%s: %d of %d rows have no %s", path, without, len(table), column)
     split, fold, near = deal_rows(table, labels, wish, seed)
     index, layer = tiles.index, _layer(tiles.index, labels, column, kind == "present")
@@ -116,7 +119,7 @@ def _layer(
     layer |= {"kind": "classes", "ignore": IGNORE, "unit": None}
     layer["classes"] = [one.to_dict() for one in legend(labels.names)]
     if present:
-        index[name] = pandas.Series([[v] if v >= 0 else None for v in labels.values], dtype=object)
+        index[name] = pandas.Series([[v] if v >= 0 else [] for v in labels.values], dtype=object)
         return layer | {"per": "present"}
     index[name] = np.where(labels.known, labels.values, IGNORE)
     index[name] = index[name].astype("Int64").where(labels.known)

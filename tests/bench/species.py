@@ -1,9 +1,10 @@
 """Plants and trees learnt from records of presence alone, and ranked on independent surveys (disdat, Elith et al. 2020).
 
-python -m bench.species FOLDER [--seeds N]
+python -m bench.species FOLDER [--seeds N] [--only NAME]
 
-South America (30 plants) and Switzerland (30 trees); the network sees the place and nothing else, each with the usual
-settings. Mean AUC over the species, on all sites of the survey. Needs ../shared and the wheel of GeoCLIP.
+South America (30 plants) and Switzerland (30 trees), by the place alone, or by climate and soil alone with the set's own
+background; each with the usual settings. Mean AUC over the species, on all sites of the survey. Needs ../shared and
+the wheel of GeoCLIP.
 """
 
 import argparse
@@ -19,13 +20,16 @@ from geoml_cli.cli import run
 
 TABLES = DATA / "e_location_tables/disdat_species"
 REGIONS = {"SA": None, "SWI": "EPSG:21781"}  # of Switzerland x has a leading 1
-ENCODERS = {
-    "spherical-harmonics:degrees=20": ("--location-encoder", "spherical-harmonics:degrees=20"),
+LEARN = ("--task", "presence", "--target", "spid", "--objective")
+COLUMNS = "climate and soil, 10,000 background places"
+ROWS = {
+    "spherical-harmonics:degrees=20": ("presence-only", "--location-encoder", "spherical-harmonics:degrees=20"),
     "geoclip-harmonics, GeoCLIP kept": (
-        *("--location-encoder", "geoclip-harmonics", "--location-weights", "pkg:geoclip"),
+        *("presence-only", "--location-encoder", "geoclip-harmonics", "--location-weights", "pkg:geoclip"),
         *("--tune", "head", "--head", "mlp:dropout=0.3"),
     ),
-}
+    COLUMNS: ("presence-only:ground=rows", "--head", "mlp:dropout=0.3"),
+}  # fmt: skip
 
 
 def placed(region: str, name: str) -> pandas.DataFrame:
@@ -38,16 +42,23 @@ def placed(region: str, name: str) -> pandas.DataFrame:
     return table.assign(lon=x, lat=y)
 
 
-def auc(folder: Path, region: str, words: tuple[str, ...], seed: int) -> float:
+def auc(folder: Path, region: str, name: str, seed: int) -> float:
     """Mean AUC on the survey."""
     folder.mkdir(parents=True, exist_ok=True)
-    records, survey, model, said = (str(folder / n) for n in ("po.csv", "pa.csv", "model", "said.parquet"))  # fmt: skip
-    placed(region, "train_po").to_csv(records, index=False)
+    records, asked, survey, model, said = (str(folder / n) for n in ("po.csv", "asked.csv", "pa.csv", "model", "said.parquet"))  # fmt: skip
+    known, sites = placed(region, "train_po"), placed(region, "test_env")
+    words = [*LEARN, *ROWS[name]]
+    if name == COLUMNS:
+        background = placed(region, "train_bg")[known.columns].assign(spid=None)
+        known = pandas.concat([known, background])
+        beside = set(sites) - {"siteid", "group", "lon", "lat"}
+        words += ["--features", ",".join(sorted(beside))]
+    known.to_csv(records, index=False)
+    sites.to_csv(asked, index=False)
     placed(region, "test_pa").to_csv(survey, index=False)
-    learn = ["--task", "presence", "--target", "spid", "--objective", "presence-only", *words]
     for line in (
-        ["train", records, *learn, "--seed", str(seed), "--device", "cpu", "-q", "-o", model],
-        ["predict", survey, "--model", model, "-q", "-o", said],
+        ["train", records, *words, "--seed", str(seed), "--device", "cpu", "-q", "-o", model],
+        ["predict", asked, "--model", model, "-q", "-o", said],
         ["evaluate", said, "--truth", survey, "--include-trained", "-q", "-o", f"{model}.json"],
     ):
         if run(line) != 0:
@@ -61,12 +72,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.species")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", metavar="NAME")
     given = parser.parse_args()
     print("| | South America | Switzerland |\n|---|---|---|")
-    for i, (name, words) in enumerate(ENCODERS.items()):
+    for i, name in enumerate(ROWS):
+        if given.only and given.only not in name:
+            continue
         row = []
         for region in REGIONS:
-            each = [auc(given.folder / f"{region}-{i}-{s}", region, words, s) for s in range(given.seeds)]  # fmt: skip
+            each = [auc(given.folder / f"{region}-{i}-{s}", region, name, s) for s in range(given.seeds)]  # fmt: skip
             row.append(f"{statistics.mean(each):.3f} ({min(each):.3f} - {max(each):.3f})")
         print(f"| {name} | {' | '.join(row)} |", flush=True)
 
