@@ -18,6 +18,7 @@ from geoml_cli.stages.feed import Feed, class_weights, share_of
 from geoml_cli.stages.held import Held, blocks_of
 from geoml_cli.stages.order import Fitted, Order, Place
 from geoml_cli.stages.places_model import model_of
+from geoml_cli.stages.table_tiles import TableTiles
 from geoml_cli.stages.train import length_of
 
 log = logging.getLogger("geoml")
@@ -27,7 +28,8 @@ READERS = 2  # threads that read tiles while an accelerator computes
 def check_part(feed: Feed) -> None:
     """Every member needs labelled ground to train on, of at least two classes."""
     member, names = feed.part.member, feed.aim.names
-    what = "valid pixel" if feed.aim.fills else f"labelled {feed.aim.per}"
+    per = "row" if isinstance(feed.tiles, TableTiles) else feed.aim.per
+    what = "valid pixel" if feed.aim.fills else f"labelled {per}"
     if not len(feed.rows):
         raise GeomlError(
             f"member {member}: no {what} is left to train on; a smaller --buffer or fewer folds"
@@ -39,7 +41,7 @@ def check_part(feed: Feed) -> None:
         )
     for name, n in zip(names, feed.counts, strict=True):
         if not n:
-            log.warning("member %d: no training %s of %s", member, feed.aim.per, name)
+            log.warning("member %d: no training %s of %s", member, per, name)
     if feed.part.val is not None and not len(feed.held("val")):
         raise GeomlError(
             f"member {member}: its validation ground has no {what}; another --seed of tile"
