@@ -105,7 +105,7 @@ def rows_of(wish, count=3000, seed=0):
     where = geopandas.points_from_xy(found["lon"], found["lat"])
     places = geopandas.GeoDataFrame(found, geometry=where, crs="OGC:CRS84")
     labels = Labels("warm", found["warm"].to_numpy(), ())
-    return found, *deal_rows(places, labels, wish, seed)
+    return found, *deal_rows(places, labels.weights, wish, seed)
 
 
 def far(a, b):
@@ -176,7 +176,7 @@ def test_words_and_gaps_of_a_column_are_sides():
         found, geometry=geopandas.points_from_xy(found["lon"], found["lat"]), crs="OGC:CRS84"
     )
     labels = Labels("warm", found["warm"].to_numpy(), ())
-    _, fold, near = deal_rows(places, labels, RowSplit(by="side"), 0)
+    _, fold, near = deal_rows(places, labels.weights, RowSplit(by="side"), 0)
     assert fold.tolist() == [0, 1, 2, NONE, 0, 2] and near[3] == 0
 
 
@@ -510,6 +510,8 @@ def test_places_of_pixels_are_those_of_the_coarse_cell_they_lie_in():
 class Told(torch.nn.Module):
     """A 'model' of two things, whose logits are a line in longitude and latitude."""
 
+    sensors = ()
+
     def forward(self, one):
         lon, lat = one.lonlat.double().unbind(1)
         return torch.stack([lon / 90 + 0.3, lat / 45 - lon / 180], dim=1)
@@ -540,6 +542,57 @@ def test_full_assume_negative_is_its_closed_form():
     z = one.target.numpy()
     each = 7.5 * z * np.log(p) + (1 - z) * np.log(1 - p) + np.log(1 - q)
     assert loss == pytest.approx(-each.mean(axis=1).mean(), rel=1e-5)
+
+
+def test_beside_other_objectives_random_places_are_asked_too():
+    one = records()
+    both = networks.objective("presence-only:weight=7.5+focal")
+    losses = []
+    for part in (both, *both.parts):
+        torch.manual_seed(11)
+        losses.append(part(Told(), one, 0)["loss"].item())
+    assert losses[0] == pytest.approx(losses[1] + losses[2], rel=1e-6)
+    spec = {
+        "encoder": "identity",
+        "head": "linear",
+        "outputs": 2,
+        "per": "tile",
+        "sensors": [{"bands": 2, "frames": 1}],
+    }
+    seen = networks.build(spec)  # two features are no place
+    for kind in ("presence-only", "presence-only+focal"):
+        with pytest.raises(GeomlError, match="no features are known"):
+            networks.objective(kind)(seen, one, 0)
+
+
+def test_background_is_dealt_as_evenly_as_records(here):
+    rng = np.random.default_rng(0)
+    near, far = rng.uniform(0, 10, (300, 2)), rng.uniform(0, 20, (2000, 2))
+    at = pandas.DataFrame(np.concatenate([near, far]), columns=["lon", "lat"])
+    at["kind"] = ["oak"] * 300 + [None] * 2000
+    at.to_csv("places.csv", index=False)
+    index = labelled_table(
+        "places.csv", "kind", RowSplit("blocks:16", folds=5), 0, kind="present"
+    ).index
+    for rows in (index[:300], index[300:]):
+        shares = rows["fold"].value_counts(normalize=True)
+        assert len(shares) == 5 and shares.between(0.1, 0.3).all()
+
+
+def test_what_cannot_be_told_apart_is_not_learnt(here, capfd):
+    at = pandas.DataFrame(
+        {"lon": np.arange(60) / 3, "lat": np.tile([0.0, 5.0], 30), "kind": "oak", "warm": 1.0}
+    )
+    at["side"] = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
+    words = "train places.csv --target kind --task presence --split-by side --features warm -o m/ --device cpu".split()
+    for empty, says in (
+        ("", "no row that names nothing"),
+        ("train", "nothing is present where it trains"),
+        ("val", "nothing is present on its validation"),
+    ):
+        at.assign(kind=at["kind"].where(at["side"] != empty)).to_csv("places.csv", index=False)
+        assert run(words) == 1
+        assert says in capfd.readouterr().err and not Path("m").exists()
 
 
 def test_rows_that_name_nothing_stand_for_random_places():

@@ -15,7 +15,9 @@ from geoml_cli.errors import GeomlError
 log = logging.getLogger("geoml")
 State = dict[str, torch.Tensor]
 WRAPS = ("state_dict", "model", "model_state_dict", "module")  # keys that checkpoints lie under
-REFUSED = re.compile(r"GLOBAL:? (?:GLOBAL )?([\w.]+)")  # in what PyTorch says of a pickle
+REFUSED = re.compile(
+    r"(?:GLOBAL:? (?:GLOBAL )?|got <class ')([\w.]+)"
+)  # in what PyTorch says of a pickle
 SOME = 4  # names that a message lists
 
 
@@ -50,8 +52,9 @@ def plain_values() -> list[Any]:
 
     # the numbers that trainers note down; older files name numpy's module otherwise
     scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")]
-    plain = [set, argparse.Namespace, pathlib.PosixPath, codecs.encode]
+    kinds = [type(np.dtype(kind)) for kind in "efdbhiqBHIQ?"]
+    plain = [set, argparse.Namespace, codecs.encode]
+    plain += [(pathlib.PosixPath, f"{home}.PosixPath") for home in ("pathlib", "pathlib._local")]
     return [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, *kinds, *plain]
 
 

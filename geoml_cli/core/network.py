@@ -270,18 +270,23 @@ class Sum(nn.Module):
 
     def forward(self, model: nn.Module, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """Sum of the losses."""
-        once = _Once(model)
+        once = _Once(model, batch)
         return {"loss": torch.stack([part(once, batch, step)["loss"] for part in self.parts]).sum()}
 
 
 class _Once:
-    """A model that remembers its answers to the one batch of this step."""
+    """A model that remembers its answers to the batch of this step; others are answered as ever."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, batch: Batch) -> None:
+        self._model, self._batch = model, batch
         self._answers: dict[bool, Any] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
     def __call__(self, batch: Batch, each: bool = False) -> Any:
+        if batch is not self._batch:
+            return self._model(batch, each=True) if each else self._model(batch)
         if each not in self._answers:
             self._answers[each] = self._model(batch, each=True) if each else self._model(batch)
         return self._answers[each]

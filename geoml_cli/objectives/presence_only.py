@@ -1,7 +1,7 @@
 """Presence alone, of many things: what is not seen here, and all at random places, counts as absent.
 
 Source: Cole et al. 2023 (ICML, SINR), the loss "full assume negative". A record tells what is there; of
-absence nothing is known. Places to compare with are drawn at random, or are rows that name nothing.
+absence nothing is known. Places to compare with are drawn at random; rows that name nothing are such places too.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ class PresenceOnly(nn.Module):
     -(weight z log p + (1 - z) log(1 - p)) - log(1 - q), p here, q at a random place.
 
     Random places are uniform on the sphere, or on the part of it between the westernmost, southernmost,
-    ... record met so far. Of `rows` there are none, and no q: the batch holds rows at which nothing is there.
+    ... row met so far. With ground `rows` none are drawn, and there is no q: rows that name nothing are enough.
     """
 
     low: torch.Tensor
@@ -35,6 +35,7 @@ class PresenceOnly(nn.Module):
     def __init__(self, weight: float, ground: str) -> None:
         super().__init__()
         self.weight, self.ground = weight, ground
+        self.wants_background = ground == ROWS  # rows at which nothing is there
         self.register_buffer("low", torch.full((2,), torch.inf))
         self.register_buffer("high", torch.full((2,), -torch.inf))
 
@@ -50,8 +51,7 @@ class PresenceOnly(nn.Module):
         """As many random places, of which a network that sees nothing but places can be asked."""
         place = batch.lonlat
         alone = all(
-            one.location is not None and one.location.join == ALONE
-            for one in getattr(model, "sensors", ())
+            one.location is not None and one.location.join == ALONE for one in model.sensors
         )
         if place is None or place.ndim != 2 or batch.images.shape[-3:] != (2, 1, 1) or not alone:
             raise GeomlError(
@@ -79,8 +79,8 @@ class PresenceOnly(nn.Module):
 
 
 def build(*, weight: float = 2048.0, ground: str = "sphere") -> nn.Module:
-    """Build; `weight` of a presence, `ground` sphere or extent (of the records) where random places lie, or rows: those
-    of the table that name nothing are taken instead."""
+    """Build; `weight` of a presence, `ground` sphere or extent (of the rows) where random places lie, or rows: none are drawn,
+    those of the table that name nothing are enough."""
     if ground not in GROUNDS:
         raise GeomlError(f"presence-only:ground={ground}: write {', '.join(GROUNDS)}")
     return PresenceOnly(weight, ground)

@@ -26,7 +26,8 @@ class Feed:
     """Tiles of one part; a batch is read when its turn comes.
 
     `counts` (K,) are the labelled training pixels, or tiles, of each class (of each thing that is
-    present; of each value those that have one), `rows` the tiles that have such.
+    present; of each value those that have one), `rows` the tiles that have such, or of which it is known that they
+    have none.
     """
 
     def __init__(

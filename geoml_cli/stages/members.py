@@ -39,12 +39,21 @@ def check_part(feed: Feed) -> None:
         raise GeomlError(
             f"member {member}: only {only} is left to train on; fewer folds or another --seed of tile"
         )
+    if feed.aim.kind == "present" and not feed.counts.any():
+        raise GeomlError(
+            f"member {member}: nothing is present where it trains; fewer folds or another --seed"
+        )
     for name, n in zip(names, feed.counts, strict=True):
         if not n:
             log.warning("member %d: no training %s of %s", member, per, name)
     if feed.part.val is not None and not len(feed.held("val")):
         raise GeomlError(
             f"member {member}: its validation ground has no {what}; another --seed of tile"
+        )
+    held = feed.held("val")
+    if feed.aim.kind == "present" and len(held) and not (feed.targets(held, "val") > 0.5).any():
+        raise GeomlError(
+            f"member {member}: nothing is present on its validation ground; fewer folds or another --seed"
         )
 
 
@@ -63,6 +72,13 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
         for sensor in network.sensors:
             sensor.location.know(torch.from_numpy(feed.centres))  # type: ignore[operator, union-attr]
     objective = networks.objective(str(order.parts["objective"]))
+    if (
+        any(getattr(one, "wants_background", False) for one in objective.modules())
+        and feed.each[feed.rows].any(1).all()
+    ):
+        raise GeomlError(
+            f"member {part.member}: --objective {order.parts['objective']}: no row that names nothing is left as background"
+        )
     groups = tune.groups(network, given["lr"], given["weight_decay"], given["layer_decay"])
     recipe = Recipe(
         epochs=epochs,

@@ -24,6 +24,7 @@ from geoml_cli.stages.dense_files import is_dense
 from geoml_cli.stages.sheets import COLORS, curves, stretched
 
 SIDE_PX = 1000  # of a map, at most
+HUGE = 1e300  # values that nobody measures, and no picture can be made of
 PANELS = 9  # maps of a folder, at most
 MARK = b"geoml\0picture"  # a PNG text that says that it may be replaced
 LENGTHS_M = [d * 10**e for e in range(7) for d in (1, 2, 5)]
@@ -126,8 +127,11 @@ def maps(named: Sequence[tuple[str, list[str]]]) -> Any:
         legend |= {c["name"]: c["color"] for c in classes}
         aspect = _aspect(grid, image.shape)
         if image.ndim == 2:
-            drawn = axes.imshow(image, aspect=aspect, interpolation="nearest", cmap="viridis")
-            figure.colorbar(drawn, ax=axes, shrink=0.7, label=grid["band"])
+            seen = image.compressed()
+            low, high = np.percentile(seen, [2, 98]) if len(seen) else (0, 1)
+            how = {"aspect": aspect, "interpolation": "nearest", "cmap": "viridis"}
+            drawn = axes.imshow(image, vmin=low, vmax=high, **how)
+            figure.colorbar(drawn, ax=axes, shrink=0.7, extend="both", label=grid["band"])
         else:
             axes.imshow(image, aspect=aspect, interpolation="nearest")
         axes.set_title(name, fontsize=10)
@@ -151,7 +155,7 @@ def maps(named: Sequence[tuple[str, list[str]]]) -> Any:
 def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict[str, Any]]:
     """Image (h, w, 4) uint8 of a raster, or of three of one band each; its classes; where it lies.
 
-    Of a raster of one band of floats the image is its values (h, w), masked where there are none.
+    Of a raster of one band of floats the image is its values (h, w) in their unit, masked where there are none.
     """
     values, valid, classes, grid = [], [], [], {}
     for path in paths:
@@ -167,6 +171,7 @@ def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict
             )
             if measured:
                 grid["band"] = _label(dataset)
+                scale, offset = dataset.scales[0], dataset.offsets[0]
             if len(paths) == 1 and is_dense(path):
                 from geoml_cli.stages.embedding_picture import colored
 
@@ -189,7 +194,8 @@ def render(paths: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]], dict
             image[seen & (values[0] == one["id"])] = (*bytes.fromhex(one["color"][1:]), 255)
         return image, classes, grid
     if measured:
-        return np.ma.masked_where(~seen | ~np.isfinite(values[0]), values[0]), [], grid
+        told = values[0].astype(np.float64) * scale + offset
+        return np.ma.masked_where(~seen | ~(np.abs(told) < HUGE), told), [], grid
     return stretched(np.stack(values), seen), [], grid
 
 

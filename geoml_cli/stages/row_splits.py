@@ -17,7 +17,7 @@ from geoml_cli.geo.listed import Listed
 from geoml_cli.geo.places import chord_of, xyz
 from geoml_cli.geo.rows import lay_blocks, lay_checkerboard, lay_degrees
 from geoml_cli.geo.splits import NONE, PLAIN, Lattice, Split
-from geoml_cli.stages.labelled_rows import Labels, middles
+from geoml_cli.stages.labelled_rows import middles
 from geoml_cli.stages.split_file import WORDS
 
 USUAL = "blocks:8"
@@ -89,7 +89,7 @@ def metres(text: str, option: str) -> float:
 
 
 def deal_rows(
-    table: geopandas.GeoDataFrame, labels: Labels, wish: RowSplit, seed: int
+    table: geopandas.GeoDataFrame, weights: np.ndarray, wish: RowSplit, seed: int
 ) -> tuple[Split, np.ndarray, np.ndarray]:
     """The split, and fold (n,) and near bits (n,) int64 of each row; fold 255 is on no side."""
     kind, size = wish.kind()
@@ -98,7 +98,7 @@ def deal_rows(
         raise GeomlError("some rows lie nowhere; folds are blocks of ground")
     split: Split
     if kind == "column":
-        split, fold = _by_column(table, labels, places, wish, seed)
+        split, fold = _by_column(table, weights, places, wish, seed)
     elif kind in ("km", "random"):
         split = (
             Cells(size, wish.shares, seed, 0.0)
@@ -108,7 +108,7 @@ def deal_rows(
         cells = split if isinstance(split, Cells) else split.cells
         fold = cells.fold_of(*cells.cell_at(*places.T)).astype(int)
     else:
-        split = _laid(kind, size, places, labels.weights, wish, seed)
+        split = _laid(kind, size, places, weights, wish, seed)
         fold = split.fold_at(*between(LONLAT, split.crs).transform(*places.T)).astype(int)
     return split, fold, near_bits(places, fold, wish.buffer_m)
 
@@ -125,7 +125,7 @@ def _laid(
 
 def _by_column(
     table: geopandas.GeoDataFrame,
-    labels: Labels,
+    weights: np.ndarray,
     places: np.ndarray,
     wish: RowSplit,
     seed: int,
@@ -138,7 +138,7 @@ def _by_column(
     said = [class_value(value) for value in table[column]]
     names = sorted({one for one in said if one is not None})
     if tested:
-        return _tested(column, tested.split(","), said, names, labels, places, wish, seed)
+        return _tested(column, tested.split(","), said, names, weights, places, wish, seed)
     if not wish.folds and {one.lower() for one in names} <= set(WORDS):
         sides = [NONE if one is None else WORDS[one.lower()] for one in said]
         return Listed(column, 3), np.array(sides)
@@ -148,8 +148,8 @@ def _by_column(
         )
     ids = {name: i for i, name in enumerate(names)}
     number = np.array([-1 if one is None else ids[one] for one in said])
-    held = np.zeros((len(names), labels.weights.shape[1]))
-    np.add.at(held, number[number >= 0], labels.weights[number >= 0])
+    held = np.zeros((len(names), weights.shape[1]))
+    np.add.at(held, number[number >= 0], weights[number >= 0])
     folds = deal(held, wish.shares, seed)
     return Listed(column, len(wish.shares)), np.where(number >= 0, folds[number], NONE)
 
@@ -159,7 +159,7 @@ def _tested(
     wanted: list[str],
     said: list[str | None],
     names: list[str],
-    labels: Labels,
+    weights: np.ndarray,
     places: np.ndarray,
     wish: RowSplit,
     seed: int,
@@ -176,7 +176,7 @@ def _tested(
     rest = np.flatnonzero(known & ~test)
     if not len(rest):
         raise GeomlError(f"--split-by {wish.by}: no row is left to train on")
-    blocks = lay_blocks(places[rest], labels.weights[rest], 8, PLAIN[:2], seed)
+    blocks = lay_blocks(places[rest], weights[rest], 8, PLAIN[:2], seed)
     fold = np.where(test, 2, NONE)
     fold[rest] = blocks.fold_at(*between(LONLAT, blocks.crs).transform(*places[rest].T))
     return Listed(f"{column}={','.join(wanted)}", 3), fold

@@ -87,10 +87,13 @@ def labelled_table(
         )
     without = int((~labels.known).sum())
     if without and kind == "present":
-        log.info("%s: %d of %d rows name no %s: background", path, without, len(table), column)
+        log.warning("%s: %d of %d rows name no %s: background", path, without, len(table), column)
     elif without:
         log.warning("%s: %d of %d rows have no %s", path, without, len(table), column)
-    split, fold, near = deal_rows(table, labels, wish, seed)
+    weights = labels.weights
+    if kind == "present":  # background is dealt as evenly as a class
+        weights = np.column_stack([weights, ~labels.known])
+    split, fold, near = deal_rows(table, weights, wish, seed)
     index, layer = tiles.index, _layer(tiles.index, labels, column, kind == "present")
     index["fold"], index["near"] = fold.astype("int16"), near
     place = _scene(path, split, middles(table), tiles.sensor)

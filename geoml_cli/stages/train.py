@@ -106,7 +106,7 @@ def run(
     parts = {
         "encoder": encoder,
         "head": head or decoder_of(encoder, aim) or usual["head"],
-        "objective": objective or usual["objective"],
+        "objective": objective or usually.get("objective") or usual["objective"],
         "adapter": adapter,
         "location_encoder": given["location_encoder"],
     }
@@ -187,6 +187,8 @@ def opened(
         raise type(error)(told) from None
     values = found.head["layers"][0]["kind"] == "values"
     usual = {"task": "regress" if values else "classify", "encoder": "identity", "batch": 256}
+    if named == "presence" and (features or not places):  # of random places nothing else is known
+        usual["objective"] = "presence-only:ground=rows"
     return found, usual | {"alone": places and not features}
 
 

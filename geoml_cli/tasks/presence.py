@@ -27,7 +27,7 @@ class Presence:
         return {"head": "linear", "objective": "presence-only", "metric": "ranking"}
 
     def watch(self, scores: Mapping[str, Any]) -> float:
-        """The number that the best epoch is chosen by: how well records rank above other things' records."""
+        """The number that the best epoch is chosen by: how well records rank above those of other things, and background."""
         return float(scores["auc_mean"])
 
 

@@ -124,7 +124,7 @@ def main() -> None:
     tiles = tiles_of(given.folder, given.every)
     place, steps = given.folder / f"every-{given.every}", str(given.steps)
     budget = ("--steps", steps, "--batch", "4")
-    base = train(tiles, place / "hyper", *HYPER)
+    base = train(tiles, place / "hyper-mae-1500", *HYPER)
     kinds = {
         "LESS ViT": ("--encoder", ENCODER, *HEAD),
         "LESS ViT after Hyper-MAE": ("--encoder", ENCODER, *HEAD, "--encoder-weights", str(base)),
