@@ -127,9 +127,9 @@ def maps(named: Sequence[tuple[str, list[str]]]) -> Any:
         legend |= {c["name"]: c["color"] for c in classes}
         aspect = _aspect(grid, image.shape)
         if image.ndim == 2:
-            seen = image.compressed()
+            seen = np.ma.compressed(image)
             low, high = np.percentile(seen, [2, 98]) if len(seen) else (0, 1)
-            how = {"aspect": aspect, "interpolation": "nearest", "cmap": "viridis"}
+            how: Any = {"aspect": aspect, "interpolation": "nearest", "cmap": "viridis"}
             drawn = axes.imshow(image, vmin=low, vmax=high, **how)
             figure.colorbar(drawn, ax=axes, shrink=0.7, extend="both", label=grid["band"])
         else:
