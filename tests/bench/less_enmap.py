@@ -147,10 +147,11 @@ def main() -> None:
             )
             for seed in range(given.seeds)
         ]
-        print(f"| {name} | {rate} | {told([test_miou(m) for m in models])} |", flush=True)
-    print(f"| PCA and SVM | | {told([svm(tiles, s) for s in range(given.seeds)])} |", flush=True)
+        each = (told([score(m) for m in models]) for score in (validated, test_miou))
+        print(f"| {name} | {rate} | {' | '.join(each)} |", flush=True)
+    print(f"| PCA and SVM | | | {told([svm(tiles, s) for s in range(given.seeds)])} |", flush=True)
     trees = [float(forest(str(tiles), s)["miou"]) for s in range(given.seeds)]
-    print(f"| forest | | {told(trees)} |", flush=True)
+    print(f"| forest | | | {told(trees)} |", flush=True)
 
 
 if __name__ == "__main__":
