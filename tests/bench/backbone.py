@@ -7,7 +7,7 @@ from geoml_cli.core.device import pick
 from geoml_cli.core.layers.masked import Encoder
 
 SIZES = {"ViT-B": (768, 12, 12), "ViT-L": (1024, 24, 16)}
-BATCH, SIDE, PAIRS = 8, 224, 5
+BATCH, SIDE, PAIRS = 8, 224, 9
 
 
 def main(device: str = "auto", precision: str = "auto") -> None:
