@@ -14,12 +14,22 @@ import rasterio
 ROOT = Path(__file__).parents[1]
 
 
+def copied(tmp_path, *names):
+    """Examples as they are in a checkout, without what was made in them."""
+    for name in names:
+        line = ["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", f"examples/{name}"]
+        found = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert found, name
+        for one in found:
+            out = tmp_path / Path(one).relative_to("examples")
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / one, out)
+
+
 @pytest.mark.network
 def test_clouds_are_mapped_by_a_network_out_of_a_wheel(tmp_path):
     pytest.importorskip("onnxruntime")
-    for name in ("landcover/data", "cloud-mask"):
-        left = shutil.ignore_patterns("clouds*", "toa.tif")
-        shutil.copytree(ROOT / "examples" / name, tmp_path / name, ignore=left)
+    copied(tmp_path, "landcover/data", "cloud-mask")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for _ in range(2):
         got = subprocess.run(
@@ -40,9 +50,7 @@ def test_clouds_are_mapped_by_a_network_out_of_a_wheel(tmp_path):
 
 @pytest.mark.slow
 def test_tiles_like_a_beach_are_found(tmp_path):
-    left = shutil.ignore_patterns("*.parquet", "*.png", "*.gpkg", "*.json")
-    shutil.copytree(ROOT / "examples/landcover/data", tmp_path / "landcover/data")
-    shutil.copytree(ROOT / "examples/find-similar", tmp_path / "find-similar", ignore=left)
+    copied(tmp_path, "landcover/data", "find-similar")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     line = ["make", "-C", str(tmp_path / "find-similar")]
     first, second = (
@@ -63,11 +71,7 @@ def test_tiles_like_a_beach_are_found(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pretrain-mae", "prithvi"])
 def test_masked_pretraining_fills_embeds_and_is_tuned(tmp_path, name):
-    for one in ("landcover/data", "pretrain-mae", "prithvi"):
-        left = shutil.ignore_patterns("*.json", "*-map", "mae", "tiles", "model", "map")
-        shutil.copytree(
-            ROOT / "examples" / one, tmp_path / one, ignore=None if "/" in one else left
-        )
+    copied(tmp_path, "landcover/data", "pretrain-mae", "prithvi")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     line = ["make", "-C", str(tmp_path / name)]
     first, second = (
@@ -79,9 +83,7 @@ def test_masked_pretraining_fills_embeds_and_is_tuned(tmp_path, name):
 
 @pytest.mark.slow
 def test_displaced_images_are_brought_back(tmp_path):
-    left = shutil.ignore_patterns("*.tif", "*.json", "aligned", "unbent")
-    shutil.copytree(ROOT / "examples/landcover/data", tmp_path / "landcover/data")
-    shutil.copytree(ROOT / "examples/coregister", tmp_path / "coregister", ignore=left)
+    copied(tmp_path, "landcover/data", "coregister")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     line = ["make", "-C", str(tmp_path / "coregister")]
     first, second = (
@@ -101,9 +103,7 @@ def test_displaced_images_are_brought_back(tmp_path):
 ])  # fmt: skip
 def test_pretrained_encoders_of_three_papers_are_fine_tuned(tmp_path, name, made):
     pytest.importorskip("transformers")
-    left = shutil.ignore_patterns("scene", "tiles", "pretrained", "model", "map", "base", "adapted", ".*", "*.png")  # fmt: skip
-    shutil.copytree(ROOT / "examples/landcover/data", tmp_path / "landcover/data")
-    shutil.copytree(ROOT / "examples" / name, tmp_path / name, ignore=left)
+    copied(tmp_path, "landcover/data", name)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     line = ["make", "-C", str(tmp_path / name)]
     first, second = (
@@ -121,10 +121,7 @@ def test_pretrained_encoders_of_three_papers_are_fine_tuned(tmp_path, name, made
 def test_maps_of_places_are_scored_on_held_ground_beside_a_random_split(
     tmp_path, name, metric, worse
 ):
-    left = shutil.ignore_patterns(
-        "*.parquet", "*.png", "*.tif", "*.json", "blocks", "cells", "random"
-    )
-    shutil.copytree(ROOT / "examples" / name, tmp_path / name, ignore=left)
+    copied(tmp_path, name)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     line = ["make", "-C", str(tmp_path / name)]
     first, second = (
