@@ -26,22 +26,22 @@ def copied(tmp_path, *names):
             shutil.copy(ROOT / one, out)
 
 
+def twice(folder):
+    """What `make` says in an example, and what it says where all is made."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    line = ["make", "-C", str(folder)]
+    said = [subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)]
+    for one in said:
+        assert one.returncode == 0, one.stderr
+    return said
+
+
 @pytest.mark.network
 def test_clouds_are_mapped_by_a_network_out_of_a_wheel(tmp_path):
     pytest.importorskip("onnxruntime")
     copied(tmp_path, "landcover/data", "cloud-mask")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for _ in range(2):
-        got = subprocess.run(
-            ["make", "-C", str(tmp_path / "cloud-mask")],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert got.returncode == 0, got.stderr
-    assert (
-        "geoml predict toa.tif" not in got.stdout.split("made by")[0]
-    )  # the second time there is nothing to do
+    _, second = twice(tmp_path / "cloud-mask")
+    assert "geoml predict toa.tif" not in second.stdout.split("made by")[0]  # nothing to do
     with rasterio.open(tmp_path / "cloud-mask/clouds/toa.tif") as dataset:
         assert (dataset.read(1) == 0).mean() > 0.99  # a clear day
     table = geopandas.read_file(tmp_path / "cloud-mask/clouds.gpkg")
@@ -51,12 +51,7 @@ def test_clouds_are_mapped_by_a_network_out_of_a_wheel(tmp_path):
 @pytest.mark.slow
 def test_tiles_like_a_beach_are_found(tmp_path):
     copied(tmp_path, "landcover/data", "find-similar")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    line = ["make", "-C", str(tmp_path / "find-similar")]
-    first, second = (
-        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
-    )
-    assert first.returncode == second.returncode == 0, first.stderr
+    _, second = twice(tmp_path / "find-similar")
     assert "geoml embed embeddings.parquet" not in second.stdout  # nothing to do
     found = geopandas.read_parquet(tmp_path / "find-similar/found.parquet")
     assert len(found) == 11 and found["similarity"].is_monotonic_decreasing
@@ -72,24 +67,14 @@ def test_tiles_like_a_beach_are_found(tmp_path):
 @pytest.mark.parametrize("name", ["pretrain-mae", "prithvi"])
 def test_masked_pretraining_fills_embeds_and_is_tuned(tmp_path, name):
     copied(tmp_path, "landcover/data", "pretrain-mae", "prithvi")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    line = ["make", "-C", str(tmp_path / name)]
-    first, second = (
-        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
-    )
-    assert first.returncode == second.returncode == 0, first.stderr
+    first, second = twice(tmp_path / name)
     assert "geoml train" in first.stdout and "geoml train" not in second.stdout
 
 
 @pytest.mark.slow
 def test_displaced_images_are_brought_back(tmp_path):
     copied(tmp_path, "landcover/data", "coregister")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    line = ["make", "-C", str(tmp_path / "coregister")]
-    first, second = (
-        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
-    )
-    assert first.returncode == second.returncode == 0, first.stderr
+    _, second = twice(tmp_path / "coregister")
     assert "geoml align" not in second.stdout  # nothing to do
     said = json.loads((tmp_path / "coregister/aligned/later_estimate.json").read_text())
     assert said["shift_m"] == pytest.approx([67, -41], abs=1)
@@ -104,12 +89,7 @@ def test_displaced_images_are_brought_back(tmp_path):
 def test_pretrained_encoders_of_three_papers_are_fine_tuned(tmp_path, name, made):
     pytest.importorskip("transformers")
     copied(tmp_path, "landcover/data", name)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    line = ["make", "-C", str(tmp_path / name)]
-    first, second = (
-        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
-    )
-    assert first.returncode == second.returncode == 0, first.stderr
+    _, second = twice(tmp_path / name)
     assert "geoml train" not in second.stdout.split("made by")[0]  # nothing to do
     assert (tmp_path / name / made).stat().st_size > 100
 
@@ -122,12 +102,7 @@ def test_maps_of_places_are_scored_on_held_ground_beside_a_random_split(
     tmp_path, name, metric, worse
 ):
     copied(tmp_path, name)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    line = ["make", "-C", str(tmp_path / name)]
-    first, second = (
-        subprocess.run(line, env=environment, capture_output=True, text=True) for _ in range(2)
-    )
-    assert first.returncode == second.returncode == 0, first.stderr
+    _, second = twice(tmp_path / name)
     assert "geoml train" not in second.stdout  # nothing to do
     held, drawn = (
         json.loads((tmp_path / name / file).read_text())["metrics"][metric]["value"]

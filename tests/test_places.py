@@ -697,17 +697,7 @@ def test_what_lies_beside_a_place_tells_species_from_background(here):
     survey.to_csv("survey.csv", index=False)
     assert predict("survey.csv") == 0
     assert (
-        run(
-            [
-                "evaluate",
-                "said.parquet",
-                "--truth",
-                "survey.csv",
-                "--include-trained",
-                "-o",
-                "scores.json",
-            ]
-        )
+        run("evaluate said.parquet --truth survey.csv --include-trained -o scores.json".split())
         == 0
     )
     scores = json.loads(Path("scores.json").read_text())

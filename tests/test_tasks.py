@@ -189,9 +189,8 @@ def test_two_sensors_tell_more_than_one(here, fuse):
     made.polygons(here / "labels.gpkg", truth)
     words = ("--labels", "labels.gpkg", "--label-column", "class", "--with", "radar=radar.tif")
     tile("optical.tif", *words)
-    both = train("--fuse", fuse, "--epochs", 24 if fuse == "middle" else 60)["metrics"]["accuracy"][
-        "value"
-    ]
+    epochs = {"middle": 24, "late": 60}[fuse]
+    both = train("--fuse", fuse, "--epochs", epochs)["metrics"]["accuracy"]["value"]
     alone = train("--sensor", "image", "--epochs", 6)["metrics"]["accuracy"]["value"]
     assert both > 0.95 > alone
 

@@ -1,11 +1,15 @@
 """Weights that an encoder starts from: read, brought to its key names, loaded or refused by name."""
 
+import argparse
+import codecs
 import logging
+import pathlib
 import re
 import warnings
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,9 +19,8 @@ from geoml_cli.errors import GeomlError
 log = logging.getLogger("geoml")
 State = dict[str, torch.Tensor]
 WRAPS = ("state_dict", "model", "model_state_dict", "module")  # keys that checkpoints lie under
-REFUSED = re.compile(
-    r"(?:GLOBAL:? (?:GLOBAL )?|got <class ')([\w.]+)"
-)  # in what PyTorch says of a pickle
+# in what PyTorch says of a pickle
+REFUSED = re.compile(r"(?:GLOBAL:? (?:GLOBAL )?|got <class ')([\w.]+)")
 SOME = 4  # names that a message lists
 
 
@@ -44,12 +47,6 @@ def read_state(path: str, data: bytes | None = None) -> State:
 
 def plain_values() -> list[Any]:
     """What checkpoints of trainers hold beside tensors, and is no code: numbers and types of numpy, sets, options, paths."""
-    import argparse
-    import codecs
-    import pathlib
-
-    import numpy as np
-
     # the numbers that trainers note down; older files name numpy's module otherwise
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in "efdbhiqBHIQ?"]

@@ -11,6 +11,9 @@ from geoml_cli.core.batch import Batch
 ALONE, CONCAT, FILM = "alone", "concat", "film"
 JOINS = (CONCAT, FILM)
 WIDTH = 32  # channels that a place becomes where it is concatenated
+Find = Callable[
+    [torch.Tensor], torch.Tensor | None
+]  # vectors (N, D) of places (N, 2), of all or none
 KNOWN = 1 << 28  # numbers, of all places that are encoded once
 AT_ONCE = 1 << 15  # places that are encoded at a time where nothing is learnt
 
@@ -38,7 +41,7 @@ class Location(nn.Module):
         super().__init__()
         assert join in (ALONE, *JOINS), join
         self.encoder, self.join, self.dropout = encoder, join, dropout
-        self._known: Callable[[torch.Tensor], torch.Tensor | None] | None = None
+        self._known: Find | None = None
         width = int(encoder.out_channels)  # type: ignore[arg-type]
         self.channels, self.strides = [int(c) for c in channels], [int(s) for s in strides]
         self.register_buffer("kind", torch.zeros(()), persistent=False)  # tells device and dtype
@@ -132,9 +135,7 @@ class Location(nn.Module):
         return cells.to(like.dtype)
 
 
-def _table(
-    keys: Sequence[bytes], vectors: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor | None]:
+def _table(keys: Sequence[bytes], vectors: torch.Tensor) -> Find:
     """What looks up the vectors of places that are known, all of them."""
     rows = {key: i for i, key in enumerate(keys)}
 

@@ -285,11 +285,12 @@ class _Once:
         return getattr(self._model, name)
 
     def __call__(self, batch: Batch, each: bool = False) -> Any:
-        if batch is not self._batch:
-            return self._model(batch, each=True) if each else self._model(batch)
-        if each not in self._answers:
-            self._answers[each] = self._model(batch, each=True) if each else self._model(batch)
-        return self._answers[each]
+        if batch is self._batch and each in self._answers:
+            return self._answers[each]
+        found = self._model(batch, each=True) if each else self._model(batch)
+        if batch is self._batch:
+            self._answers[each] = found
+        return found
 
 
 def objective(spec: str) -> nn.Module:

@@ -47,9 +47,14 @@ class Feed:
         self._held: dict[str, np.ndarray] = {}
         self.each = self._count()  # (tiles, K)
         self.counts = self.each.sum(axis=0)
-        self.rows = np.flatnonzero(self.each.any(axis=1))
-        if aim.kind == "present" and aim.per == "tile":  # where none is, that is known too
-            self.rows = self.sides.labelled("train", [one.head for one in self.labels])
+        self.tells_none = (
+            aim.kind == "present" and aim.per == "tile"
+        )  # where none is, that is known too
+        self.rows = (
+            self.sides.labelled("train", [one.head for one in self.labels])
+            if self.tells_none
+            else np.flatnonzero(self.each.any(axis=1))
+        )
         self.weights = np.ones(len(aim.names))
         self.shift, self.spread = np.zeros(len(aim.names)), np.ones(len(aim.names))
         self._days = [one.days() for one in self.images]

@@ -25,8 +25,8 @@ log = logging.getLogger("geoml")
 READERS = 2  # threads that read tiles while an accelerator computes
 
 
-def check_part(feed: Feed) -> None:
-    """Every member needs labelled ground to train on, of at least two classes."""
+def check_part(feed: Feed, objective: torch.nn.Module) -> None:
+    """Every member needs labelled ground to train on, of at least two classes, or of things and what they are told from."""
     member, names = feed.part.member, feed.aim.names
     per = "row" if isinstance(feed.tiles, TableTiles) else feed.aim.per
     what = "valid pixel" if feed.aim.fills else f"labelled {per}"
@@ -39,21 +39,28 @@ def check_part(feed: Feed) -> None:
         raise GeomlError(
             f"member {member}: only {only} is left to train on; fewer folds or another --seed of tile"
         )
-    if feed.aim.kind == "present" and not feed.counts.any():
+    if feed.tells_none and not feed.counts.any():
         raise GeomlError(
             f"member {member}: nothing is present where it trains; fewer folds or another --seed"
         )
     for name, n in zip(names, feed.counts, strict=True):
         if not n:
             log.warning("member %d: no training %s of %s", member, per, name)
-    if feed.part.val is not None and not len(feed.held("val")):
+    held = feed.held("val")
+    if feed.part.val is not None and not len(held):
         raise GeomlError(
             f"member {member}: its validation ground has no {what}; another --seed of tile"
         )
-    held = feed.held("val")
-    if feed.aim.kind == "present" and len(held) and not (feed.targets(held, "val") > 0.5).any():
+    if feed.tells_none and len(held) and not (feed.targets(held, "val") > 0.5).any():
         raise GeomlError(
             f"member {member}: nothing is present on its validation ground; fewer folds or another --seed"
+        )
+    if (
+        any(getattr(one, "wants_background", False) for one in objective.modules())
+        and feed.each[feed.rows].any(axis=1).all()
+    ):
+        raise GeomlError(
+            f"member {member}: no row that names nothing is left as background; add some, or take fewer folds"
         )
 
 
@@ -61,7 +68,8 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
     """Fit one member, taken up where a stopped run left it, and score its test ground."""
     given, ranks, device = order.given, where.ranks, where.device
     feed = feed_of(order, part)
-    check_part(feed)
+    objective = networks.objective(str(order.parts["objective"]))
+    check_part(feed, objective)
     epochs, an_epoch, between = length_of(len(feed.rows), given)  # type: ignore[arg-type]
     share_size(given["batch"], ranks)
     seed = given["seed"] * 101 + part.member
@@ -71,14 +79,6 @@ def fit_one(order: Order, part: Any, members: int, where: Place) -> Fitted:
     if given["location_weights"] and given["tune"] != "all":
         for sensor in network.sensors:
             sensor.location.know(torch.from_numpy(feed.centres))  # type: ignore[operator, union-attr]
-    objective = networks.objective(str(order.parts["objective"]))
-    if (
-        any(getattr(one, "wants_background", False) for one in objective.modules())
-        and feed.each[feed.rows].any(1).all()
-    ):
-        raise GeomlError(
-            f"member {part.member}: --objective {order.parts['objective']}: no row that names nothing is left as background"
-        )
     groups = tune.groups(network, given["lr"], given["weight_decay"], given["layer_decay"])
     recipe = Recipe(
         epochs=epochs,

@@ -21,7 +21,7 @@ from geoml_cli.formats.stamp import read_record, stamp_in
 from geoml_cli.stages import foreign
 from geoml_cli.stages.any_raster import classes_in, grid_of, looked_at
 from geoml_cli.stages.dense_files import is_dense
-from geoml_cli.stages.sheets import COLORS, curves, stretched
+from geoml_cli.stages.sheets import COLORS, curves, limits, stretched
 
 SIDE_PX = 1000  # of a map, at most
 HUGE = 1e300  # values that nobody measures, and no picture can be made of
@@ -125,15 +125,10 @@ def maps(named: Sequence[tuple[str, list[str]]]) -> Any:
     for axes, (name, paths) in zip(figure.axes, shown, strict=False):
         image, classes, grid = render(paths)
         legend |= {c["name"]: c["color"] for c in classes}
-        aspect = _aspect(grid, image.shape)
+        drawn = axes.imshow(image, aspect=_aspect(grid, image.shape), interpolation="nearest")
         if image.ndim == 2:
-            seen = np.ma.compressed(image)
-            low, high = np.percentile(seen, [2, 98]) if len(seen) else (0, 1)
-            how: Any = {"aspect": aspect, "interpolation": "nearest", "cmap": "viridis"}
-            drawn = axes.imshow(image, vmin=low, vmax=high, **how)
+            drawn.set(cmap="viridis", clim=limits(np.ma.compressed(image)))
             figure.colorbar(drawn, ax=axes, shrink=0.7, extend="both", label=grid["band"])
-        else:
-            axes.imshow(image, aspect=aspect, interpolation="nearest")
         axes.set_title(name, fontsize=10)
         _scale_bar(axes, grid, image.shape)
     if legend:

@@ -17,11 +17,17 @@ def stretched(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     image = np.zeros((*valid.shape, 4), np.uint8)
     for i in range(3):
         band = values[min(i, len(values) - 1)].astype(np.float64)
-        low, high = np.percentile(band[valid], [2, 98]) if valid.any() else (0, 1)
+        low, high = limits(band[valid])
         scaled = (np.where(valid, band, low) - low) / max(high - low, 1e-12)
         image[..., i] = np.round(np.clip(scaled, 0, 1) * 255)
     image[..., 3] = np.where(valid, 255, 0)
     return image
+
+
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """2nd and 98th percentile of what is shown (n,)."""
+    low, high = np.percentile(values, [2, 98]) if len(values) else (0.0, 1.0)
+    return float(low), float(high)
 
 
 def contact_sheet(tiles: Tiles) -> Any:

@@ -86,15 +86,14 @@ def labelled_table(
             f"column {column}: {len(labels.names)} classes; there is room for {IGNORE}"
         )
     without = int((~labels.known).sum())
-    if without and kind == "present":
-        log.warning("%s: %d of %d rows name no %s: background", path, without, len(table), column)
-    elif without:
-        log.warning("%s: %d of %d rows have no %s", path, without, len(table), column)
-    weights = labels.weights
-    if kind == "present":  # background is dealt as evenly as a class
+    present, weights = kind == "present", labels.weights
+    if without:
+        said = f"name no {column}: background" if present else f"have no {column}"
+        log.warning("%s: %d of %d rows %s", path, without, len(table), said)
+    if present:  # background is dealt as evenly as a class
         weights = np.column_stack([weights, ~labels.known])
     split, fold, near = deal_rows(table, weights, wish, seed)
-    index, layer = tiles.index, _layer(tiles.index, labels, column, kind == "present")
+    index, layer = tiles.index, _layer(tiles.index, labels, column, present)
     index["fold"], index["near"] = fold.astype("int16"), near
     place = _scene(path, split, middles(table), tiles.sensor)
     index["scene"] = place["id"]

@@ -102,11 +102,11 @@ def run(
         aim = aim_of(found, kind, tuple(layer), chosen_sensors(found, sensor))
     except GeomlError as error:
         raise type(error)(f"{tiles}: {error}") from None
-    usual = kind.defaults(aim)
+    usual = {**kind.defaults(aim), **usually}
     parts = {
         "encoder": encoder,
         "head": head or decoder_of(encoder, aim) or usual["head"],
-        "objective": objective or usually.get("objective") or usual["objective"],
+        "objective": objective or usual["objective"],
         "adapter": adapter,
         "location_encoder": given["location_encoder"],
     }

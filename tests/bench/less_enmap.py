@@ -27,10 +27,11 @@ from geoml_cli.cli import run
 
 ENCODER = "less-vit:width=48,layers=2,heads=4,patch=4,rank=4"
 HEAD = ("--head", "fcn:width=32,skips=0")
+PRETRAINING = "1500"  # steps of Hyper-MAE
 HYPER = (
     *("--task", "reconstruct", "--objective", "hyper-mae", "--encoder", ENCODER),
     *("--head", "hyper-mae:width=48,layers=1,heads=4,rank=4", "--lr", "3e-3", "--ema", "0"),
-    *("--steps", "1500", "--batch", "4"),
+    *("--steps", PRETRAINING, "--batch", "4"),
 )
 RATES = ("3e-4", "1e-3", "3e-3")
 
@@ -124,7 +125,7 @@ def main() -> None:
     tiles = tiles_of(given.folder, given.every)
     place, steps = given.folder / f"every-{given.every}", str(given.steps)
     budget = ("--steps", steps, "--batch", "4")
-    base = train(tiles, place / "hyper-mae-1500", *HYPER)
+    base = train(tiles, place / f"hyper-mae-{PRETRAINING}", *HYPER)
     kinds = {
         "LESS ViT": ("--encoder", ENCODER, *HEAD),
         "LESS ViT after Hyper-MAE": ("--encoder", ENCODER, *HEAD, "--encoder-weights", str(base)),

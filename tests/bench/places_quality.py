@@ -185,9 +185,8 @@ def ours(y: np.ndarray, train: np.ndarray, stop: np.ndarray, lonlat: np.ndarray)
     if values:
         return told[["y"]].to_numpy(float)
     names = [f"p_c{k:02}" for k in range(y.max() + 1)]
-    return told.reindex(columns=names, fill_value=0.0).to_numpy(
-        float
-    )  # a class may be on held ground alone
+    # a class may be on held ground alone
+    return told.reindex(columns=names, fill_value=0.0).to_numpy(float)
 
 
 def fitted(classifier: Callable[[], object], regressor: Callable[[], object], x: np.ndarray) -> Probe:  # fmt: skip
